@@ -1,0 +1,27 @@
+"""What can go wrong with a user's input, as exceptions whose text is one helpful line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class I3DError(Exception):
+    """Base of everything this package raises on purpose; the text names what, where, and what to do."""
+
+
+class VideoError(I3DError, ValueError):
+    """A video cannot be found, opened or decoded."""
+
+
+class CheckpointError(I3DError, ValueError):
+    """Weights cannot be found, downloaded or read, or belong to another network."""
+
+
+class DatasetError(I3DError, ValueError):
+    """A list of inputs, a label list or a split cannot be used."""
+
+
+def shown(path: str | Path) -> str:
+    """A path as it can always be printed, on one line, whatever bytes its name holds."""
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -1,0 +1,80 @@
+"""Videos made on the spot: moving textures, numbered frames, and the ways in which files go wrong."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+
+def texture(height, width, seed=0):
+    """A smooth random RGB picture (H,W,3) uint8, rich enough for optical flow."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    picture = np.zeros((height, width, 3))
+    for _ in range(24):
+        fy, fx, phase = rng.uniform(-0.35, 0.35), rng.uniform(-0.35, 0.35), rng.uniform(0, 6.28, 3)
+        picture += np.cos(fy * rows[..., None] + fx * columns[..., None] + phase)
+    return np.clip(128 + 14 * picture, 0, 255).astype(np.uint8)
+
+
+def moving(num_frames, height=96, width=128, step=(1, 2), seed=0):
+    """Frames of a texture that moves by `step` = (down, right) pixels per frame."""
+    margin = num_frames * max(map(abs, step)) + 1
+    world = texture(height + 2 * margin, width + 2 * margin, seed)
+    for t in range(num_frames):
+        top, left = margin - t * step[0], margin - t * step[1]
+        yield world[top : top + height, left : left + width]
+
+
+def numbered(num_frames, height=32, width=32):
+    """Plain grey frames whose brightness is twice their number, so that each can be told after decoding."""
+    for t in range(num_frames):
+        yield np.full((height, width, 3), 2 * t, np.uint8)
+
+
+def numbers(frames):
+    """The numbers of decoded `numbered` frames."""
+    return [round(float(np.asarray(frame).mean()) / 2) for frame in frames]
+
+
+def write_video(path, frames, *, fps=25, codec="mpeg4", pix_fmt="yuv420p", times=None, container=None, time_base=None):
+    """Encode RGB frames; `times` in seconds replace the even spacing of `fps`. Codec "ffv1" with "bgr0" in .mkv is lossless."""
+    with av.open(str(path), "w", format=container) as out:
+        stream = None
+        for i, frame in enumerate(frames):
+            if stream is None:
+                stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+                stream.height, stream.width, _ = frame.shape
+                stream.pix_fmt = pix_fmt
+                stream.bit_rate = 4_000_000
+                if times is not None:
+                    stream.codec_context.time_base = Fraction(1, 1000)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            if times is not None:
+                picture.pts, picture.time_base = round(times[i] * 1000), Fraction(1, 1000)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path):
+    """A tenth of a second of sound and no picture."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("aac", rate=16000, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        out.mux(stream.encode(sound))
+        out.mux(stream.encode(None))
+    return path
+
+
+def rotate(path, turns):
+    """Set the display matrix of an .mp4 to `turns` quarter turns counter-clockwise, in the bytes of its track header."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 4 + 4 * 5 + 4 * 2 + 2 * 4  # version 0: times, id, reserved, duration; layer … volume
+    one, zero = 1 << 16, 0
+    cos, sin = {0: (one, zero), 1: (zero, -one), 2: (-one, zero), 3: (zero, one)}[turns % 4]
+    values = (cos, sin, 0, -sin, cos, 0, 0, 0, 1 << 30)
+    data[matrix : matrix + 36] = b"".join((v & 0xFFFFFFFF).to_bytes(4, "big") for v in values)
+    path.write_bytes(data)
+    return path
