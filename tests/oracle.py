@@ -1,0 +1,40 @@
+"""Known weights and clips, drawn from seeds, for which the logits of the published implementation are written down.
+
+`data/i3d_logits.json` holds what piergiaj/pytorch-i3d computes in float64 from them; `data/i3d_keys.json` its tensors.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+DATA = Path(__file__).with_name("data")
+SHAPES = json.loads((DATA / "i3d_keys.json").read_text())
+RECORDS = json.loads((DATA / "i3d_logits.json").read_text())
+CHANNELS = {"rgb": 3, "flow": 2}
+
+
+def weights(*, stream: str, seed: int = 0, num_classes: int = 400) -> dict[str, torch.Tensor]:
+    """Every tensor of a state_dict in pytorch-i3d's layout, drawn key by key in sorted order."""
+    rng = np.random.default_rng(seed)
+    return {key: torch.from_numpy(draw(rng, key, stream, num_classes).astype(np.float32)) for key in sorted(SHAPES)}
+
+
+def draw(rng, key, stream, num_classes):
+    shape = list(SHAPES[key])
+    if key == "Conv3d_1a_7x7.conv3d.weight":
+        shape[1] = CHANNELS[stream]
+    if key.startswith("logits."):
+        shape[0] = num_classes
+    if key.endswith("conv3d.weight"):
+        return rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
+    if key.endswith(("bn.weight", "running_var")):
+        return rng.uniform(0.5, 1.5, shape)
+    return rng.standard_normal(shape) * 0.1
+
+
+def clip(*, stream: str, frames: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """A (1,C,T,H,W) float32 clip, uniform in [-1, 1]."""
+    rng = np.random.default_rng([seed, frames, height, width])
+    return torch.from_numpy(rng.uniform(-1, 1, (1, CHANNELS[stream], frames, height, width)).astype(np.float32))
