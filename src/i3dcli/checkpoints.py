@@ -1,0 +1,212 @@
+"""Weights on disk: our own self-describing files, and the layouts that others published, read to the same I3D.
+
+A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads:
+
+    format "i3d" · version 1 · state_dict · stream "rgb" | "flow" · num_classes · classes (names or None) · width ·
+    preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote it)
+
+Other layouts are bare state_dicts, or dicts that hold one: pytorch-i3d's, whose keys are ours, and that of
+hassony2/kinetics_i3d_pytorch, which video_features shares. Nothing is executed and nothing is skipped silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import __version__
+from .defaults import IN_CHANNELS, Preprocessing
+from .errors import CheckpointError, shown
+from .files import atomic_write
+from .i3d import I3D, LAYERS
+
+FORMAT, VERSION = "i3d", 1
+CONTAINER_KEYS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
+WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel, DistributedDataParallel; torch.compile
+FIRST_CONV = "Conv3d_1a_7x7.conv3d.weight"
+HASSONY2 = (  # his name → ours, in the order they are applied; facts from his and piergiaj's published key lists
+    (r"^conv3d_0c_1x1\.", "logits."),
+    (r"^(conv3d|mixed)_", lambda match: match[0].capitalize()),
+    (r"\.branch_0\.", ".b0."),
+    (r"\.branch_([12])\.0\.", r".b\1a."),
+    (r"\.branch_([12])\.1\.", r".b\1b."),
+    (r"\.branch_3\.1\.", ".b3b."),
+    (r"\.batch3d\.", ".bn."),
+)
+
+
+def load_checkpoint(path: str | Path) -> I3D:
+    """The I3D stored at `path`, in any known layout, in evaluation mode on the CPU, float32.
+
+    Classes, stream, width and preprocessing are read from the file; `net.classes` is None where it names none.
+    Raises CheckpointError for anything that is not a whole I3D.
+    """
+    content = read_checkpoint(path)
+    own = content.get("format") == FORMAT
+    if own:
+        check_description(content, path)
+    state_dict = normalised(find_state_dict(content), path)
+    first = state_dict[FIRST_CONV]
+    if first.ndim != 5 or first.shape[1] not in IN_CHANNELS.values():
+        raise wrong(path, f"{FIRST_CONV} has shape {tuple(first.shape)}", "3 input channels (rgb) or 2 (flow)")
+    width = float(content["width"]) if own else first.shape[0] / dict(LAYERS)["Conv3d_1a_7x7"][0]
+    head = state_dict.get("logits.conv3d.weight")
+    if head is None:
+        raise wrong(path, "no tensor logits.conv3d.weight", "the whole network with its classifier")
+    with torch.device("meta"):
+        net = I3D(num_classes=head.shape[0], in_channels=first.shape[1], width=width)
+    check_tensors(state_dict, net, path)
+    net.load_state_dict(state_dict, strict=True, assign=True)
+    if own:
+        net.preprocessing = Preprocessing(**content["preprocessing"])
+        net.classes = None if content["classes"] is None else tuple(content["classes"])
+        if net.stream != content["stream"] or (net.classes is not None and len(net.classes) != net.num_classes):
+            raise wrong(path, "a description that disagrees with its tensors", "a file written by i3d")
+    return net.eval()
+
+
+def save_checkpoint(net: I3D, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "state_dict": {
+            k: v.detach().cpu().to(dtype) if v.is_floating_point() else v.cpu() for k, v in net.state_dict().items()
+        },
+        "stream": net.stream,
+        "num_classes": net.num_classes,
+        "classes": None if net.classes is None else list(net.classes),
+        "width": net.width,
+        "preprocessing": dataclasses.asdict(net.preprocessing),
+        "tool": f"i3d {__version__}",
+    }
+    with atomic_write(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds, read without running any code in it."""
+    refuse_other_files(path)
+    try:
+        # torch 0.3 wrote tensors through this constructor, which is as harmless as the one that replaced it.
+        with torch.serialization.safe_globals([torch._utils._rebuild_tensor]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if re.search(r"Unsupported (global|class)|Trying to (call|instantiate)", str(error)):
+            raise CheckpointError(
+                f"unsafe checkpoint: {shown(path)}: holds Python objects besides tensors, which could run code; "
+                "load it where you trust it and save its state_dict alone"
+            ) from error
+        raise CheckpointError(
+            f"damaged checkpoint: {shown(path)}: it cannot be unpickled; copy or download it again"
+        ) from error
+    except Exception as error:  # a broken file fails in torch in a dozen ways, none of them documented
+        raise CheckpointError(
+            f"damaged checkpoint: {shown(path)}: the file is incomplete or corrupt; copy or download it again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise wrong(path, f"a {type(content).__name__}", "a state_dict")
+    return dict(content)
+
+
+def refuse_other_files(path: str | Path) -> None:
+    """Raise CheckpointError for what is plainly no torch file, by its first bytes."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512).lstrip()
+    except OSError as error:
+        raise CheckpointError(f"cannot read weights: {shown(path)}: {error.strerror}; give the path of a .pt file") from error
+    kinds = (
+        (not head, "an empty file"),
+        (head.startswith(b"<"), "a web page"),
+        (head.startswith(b"version https://git-lfs"), "a Git LFS pointer; run git lfs pull"),
+        (head.startswith(b"\x89HDF"), "an HDF5 file (Keras)"),
+        (not head.startswith((b"PK", b"\x80")), "neither a torch zip file nor a pickle"),
+    )
+    for found, what in kinds:
+        if found:
+            raise CheckpointError(
+                f"not a checkpoint: {shown(path)}: got {what}; expected a file written by torch.save, so download it again"
+            )
+
+
+def find_state_dict(content: dict[str, Any]) -> Mapping[str, Any]:
+    """The state_dict in a file of somebody else's: the dict itself, or what a training script put it under."""
+    return next((content[key] for key in CONTAINER_KEYS if isinstance(content.get(key), Mapping)), content)
+
+
+def normalised(state_dict: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """A state_dict with our keys and float32 tensors, from any layout; raises CheckpointError naming what else it is."""
+    tensors = {WRAPPERS.sub("", str(key)): value for key, value in state_dict.items() if isinstance(value, Tensor)}
+    if "conv3d_1a_7x7.conv3d.weight" in tensors:
+        tensors = {from_hassony2(key): value for key, value in tensors.items()}
+    if FIRST_CONV not in tensors:
+        raise wrong(path, identify(tensors), "Inception-v1 I3D in pytorch-i3d's, hassony2's or our own layout")
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+
+
+def from_hassony2(key: str) -> str:
+    """Our name of a tensor in hassony2/kinetics_i3d_pytorch's layout."""
+    for pattern, replacement in HASSONY2:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def identify(tensors: Mapping[str, Tensor]) -> str:
+    """What network a state_dict belongs to, as far as its keys tell, for an error message."""
+    if not tensors:
+        return "no tensors"
+    if any(key.startswith("backbone.layer1") for key in tensors):
+        return "mmaction2's I3D, an inflated ResNet, which is another network"
+    if any(key.startswith("inception3a.") for key in tensors):
+        return "the 2D network GoogLeNet (inflate it first)"
+    if any(key.startswith(("blocks.", "s1.", "s2.")) for key in tensors):
+        return "a network of pytorchvideo or SlowFast"
+    dimensions = {tensor.ndim for tensor in tensors.values()}
+    if 4 in dimensions and 5 not in dimensions:
+        return f"a 2D network of {len(tensors)} tensors, the first {next(iter(tensors))}"
+    return f"another network of {len(tensors)} tensors, the first {next(iter(tensors))}"
+
+
+def check_tensors(state_dict: Mapping[str, Tensor], net: I3D, path: str | Path) -> None:
+    """Raise CheckpointError unless `state_dict` has just the tensors of `net`, of its shapes, all finite."""
+    expected = net.state_dict()
+    optional = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
+    missing = sorted(expected.keys() - optional - state_dict.keys())
+    extra = sorted(state_dict.keys() - expected.keys())
+    if missing or extra:
+        parts = [f"{len(keys)} {what} (first {keys[0]})" for keys, what in ((missing, "missing"), (extra, "unknown")) if keys]
+        raise wrong(path, "tensors " + " and ".join(parts), "exactly the tensors of I3D")
+    for key, tensor in state_dict.items():
+        if tensor.shape != expected[key].shape:
+            raise wrong(path, f"{key} of shape {tuple(tensor.shape)}", str(tuple(expected[key].shape)))
+        if not torch.isfinite(tensor).all():
+            raise wrong(path, f"NaN or infinity in {key}", "finite weights")
+
+
+def check_description(content: Mapping[str, Any], path: str | Path) -> None:
+    """Raise CheckpointError unless a file of ours is of a version we know and has every field, of its type."""
+    if content.get("version") != VERSION:
+        raise wrong(path, f"format version {content.get('version')}", f"version {VERSION}, which this i3d reads; upgrade i3d")
+    fields = {field.name for field in dataclasses.fields(Preprocessing)}
+    checks = {
+        "state_dict": lambda value: isinstance(value, Mapping),
+        "stream": lambda value: value in IN_CHANNELS,
+        "classes": lambda value: value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value)),
+        "width": lambda value: isinstance(value, (int, float)) and value > 0,
+        "preprocessing": lambda value: isinstance(value, Mapping) and value.keys() == fields,
+    }
+    for key, holds in checks.items():
+        if key not in content or not holds(content[key]):
+            raise wrong(path, f"no usable {key!r}", "a file written by i3d")
+
+
+def wrong(path: str | Path, got: str, expected: str) -> CheckpointError:
+    return CheckpointError(f"wrong checkpoint: {shown(path)}: got {got}; expected {expected}")
