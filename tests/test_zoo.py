@@ -1,0 +1,199 @@
+import hashlib
+import http.server
+import os
+import socket
+import threading
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from i3dcli import CheckpointError, available_models, zoo
+from i3dcli.cli import main
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+
+
+def blob_id(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+class Host(http.server.BaseHTTPRequestHandler):
+    """A host that serves CONTENT and misbehaves as its `faults`, a list of names, say; each request takes the next one."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        fault = self.server.faults.pop(0) if self.server.faults else None
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        self.server.starts.append(start)
+        if fault == "404":
+            return self.send_error(404)
+        if fault == "no ranges":
+            start = 0
+        if start >= len(CONTENT):
+            return self.send_error(416)
+        body = CONTENT[start:]
+        if fault == "corrupt":
+            body = body[:100] + b"X" + body[101:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: 300_000 if fault in ("truncate", "stall") else None])
+        if fault == "stall":
+            self.server.released.wait(10)
+        self.close_connection = True
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def host():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
+    server.daemon_threads = False  # so that server_close waits for every answer to end
+    server.faults, server.starts, server.released = [], [], threading.Event()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    server.file = zoo.WeightFile(f"http://127.0.0.1:{server.server_port}/weights.pt", blob_id(CONTENT))
+    yield server
+    server.released.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_download_arrives_whole_and_alone(host, tmp_path):
+    path = zoo.download(host.file, tmp_path / "new")
+    assert path.read_bytes() == CONTENT and names(path.parent) == ["weights.pt"]
+
+
+@pytest.mark.parametrize("fault", ["truncate", "stall"])
+def test_a_broken_transfer_goes_on_where_it_broke(host, tmp_path, fault):
+    host.faults = [fault]
+    path = zoo.download(host.file, tmp_path, timeout=0.5)
+    assert path.read_bytes() == CONTENT and host.starts == [0, 300_000]
+
+
+def test_what_an_earlier_run_left_is_resumed(host, tmp_path):
+    (tmp_path / "weights.pt.part").write_bytes(CONTENT[:500_000])
+    assert zoo.download(host.file, tmp_path).read_bytes() == CONTENT
+    assert host.starts == [500_000]
+
+
+def test_a_host_without_ranges_sends_everything_again(host, tmp_path):
+    (tmp_path / "weights.pt.part").write_bytes(b"junk" * 1000)
+    host.faults = ["no ranges"]
+    assert zoo.download(host.file, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_rest_that_is_too_long_is_thrown_away(host, tmp_path):
+    (tmp_path / "weights.pt.part").write_bytes(CONTENT + b"more")
+    assert zoo.download(host.file, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_wrong_byte_is_refused_and_leaves_nothing(host, tmp_path):
+    host.faults = ["corrupt"]
+    with pytest.raises(CheckpointError, match=f"expected {host.file.blob_id}"):
+        zoo.download(host.file, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_processes_that_start_together_download_once(host, tmp_path):
+    threads = [threading.Thread(target=zoo.download, args=(host.file, tmp_path)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert host.starts == [0] and names(tmp_path) == ["weights.pt"]
+
+
+def model_at(host, *faults):
+    host.faults = list(faults)
+    files = {"rgb": host.file, "flow": zoo.WeightFile(host.file.url.replace("weights", "flow"), host.file.blob_id)}
+    return zoo.ZooModel("tiny", files, 10, None, {}, "none", "none")
+
+
+def test_first_use_downloads_and_second_use_finds(host, tmp_path, monkeypatch):
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path))
+    model = model_at(host)
+    assert zoo.fetch(model) == zoo.fetch(model) == {"rgb": tmp_path / "weights.pt", "flow": tmp_path / "flow.pt"}
+    assert len(host.starts) == 2
+
+
+def test_folders_are_searched_in_order(host, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for folder in ("chosen", "weights", "cache/i3d"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "weights.pt").write_bytes(CONTENT)
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "chosen"))
+    for folder in ("chosen", "weights", "cache/i3d"):
+        found = zoo.find_weights(host.file)
+        assert found.samefile(tmp_path / folder / "weights.pt")
+        found.unlink()
+    assert zoo.find_weights(host.file) is None and host.starts == []
+
+
+@pytest.mark.parametrize(("faults", "reason"), [(["404"], "HTTP Error 404"), (["truncate"] * 3, "broke off after 900000 of")])
+def test_a_host_that_cannot_deliver_is_one_line_with_both_addresses(host, tmp_path, monkeypatch, faults, reason):
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path))
+    model = model_at(host, *faults)
+    with pytest.raises(CheckpointError) as caught:
+        zoo.fetch(model)
+    message = str(caught.value)
+    assert "\n" not in message and reason in message and str(tmp_path) in message
+    assert all(file.url in message for file in model.files.values())
+
+
+def test_a_stalling_host_is_given_up(host, tmp_path):
+    host.faults = ["stall"] * 3
+    start = time.monotonic()
+    with pytest.raises(OSError, match="timed out"):
+        zoo.download(host.file, tmp_path, timeout=0.2)
+    assert time.monotonic() - start < 5
+
+
+def test_a_file_of_other_bytes_in_a_weights_folder_is_refused(host, tmp_path, monkeypatch):
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path))
+    (tmp_path / "weights.pt").write_bytes(b"something else")
+    with pytest.raises(CheckpointError, match=r"wrong bytes: .*weights\.pt"):
+        zoo.find_weights(host.file)
+
+
+def test_predict_offline_says_in_one_line_where_to_put_what(tmp_path, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("https_proxy", proxy)  # nobody listens there any more
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["predict", "video.mp4"])
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "rgb_imagenet.pt and https" in result.stderr and f"into {tmp_path} " in result.stderr
+
+
+def test_the_table_of_models_is_complete():
+    for model in available_models():
+        assert set(model.files) == {"rgb", "flow"}
+        assert all(len(file.blob_id) == 40 and file.url.startswith("https://") for file in model.files.values())
+        assert model.classes() is None or len(set(model.classes())) == model.num_classes
+    kinetics = zoo.find_model("kinetics400").classes()
+    assert (len(kinetics), kinetics[0], kinetics[-1], list(kinetics)) == (400, "abseiling", "zumba", sorted(kinetics))
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(CheckpointError, match="kinetics9000: expected one of kinetics400, charades"):
+        zoo.find_model("kinetics9000")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_named(host, tmp_path, monkeypatch):
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "new"))
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        zoo.fetch(model_at(host))
