@@ -27,14 +27,14 @@ def moving(num_frames, height=96, width=128, step=(1, 2), seed=0):
 
 
 def numbered(num_frames, height=32, width=32):
-    """Plain grey frames whose brightness is twice their number, so that each can be told after decoding."""
+    """Plain grey frames whose brightness is four times their number, so that each can be told after decoding."""
     for t in range(num_frames):
-        yield np.full((height, width, 3), 2 * t, np.uint8)
+        yield np.full((height, width, 3), 4 * t, np.uint8)
 
 
 def numbers(frames):
     """The numbers of decoded `numbered` frames."""
-    return [round(float(np.asarray(frame).mean()) / 2) for frame in frames]
+    return [round(float(np.asarray(frame).mean()) / 4) for frame in frames]
 
 
 def write_video(path, frames, *, fps=25, codec="mpeg4", pix_fmt="yuv420p", times=None, container=None, time_base=None):

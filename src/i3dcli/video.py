@@ -1,0 +1,178 @@
+"""Video file → a stream of RGB frames at a frame rate and size. The only module that knows PyAV."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from .defaults import FPS, SHORT_SIDE
+from .errors import VideoError, shown
+
+MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
+MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
+
+av.logging.set_level(av.logging.PANIC)  # FFmpeg's own messages; what matters is raised or counted here
+
+
+class Video:
+    """A video file to iterate over: `for frame in Video(path)` gives (H,W,3) uint8 RGB frames, decoded as they are asked for.
+
+    Frames are resampled to `fps` by presentation time, as FFmpeg's fps filter does: each goes to the output frame nearest
+    to its time, counted from the first, and stays until the next one comes; `fps=None` gives every frame as it is. The
+    display rotation is applied and the shorter side scaled to `short_side` pixels, bilinear, keeping the aspect ratio.
+    Opening checks the file. Raises VideoError if there is no video in it, and while iterating if no frame can be decoded.
+    """
+
+    def __init__(self, path: str | Path, *, fps: float | None = FPS, short_side: int = SHORT_SIDE):
+        if (fps is not None and not 0 < fps <= 1000) or short_side < 1:
+            raise ValueError(f"expected 0 < fps <= 1000 and a short side of at least one pixel, got {fps = }, {short_side = }")
+        self.path, self.short_side = path, short_side
+        self.damaged_frames = 0  # that could not be decoded, or not whole, so far
+        with open_container(path) as container:
+            stream = video_stream(container, path)
+            rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
+            self.source_fps = float(rate)
+            self.source_size = (stream.height, stream.width)
+            seconds = container_seconds(container, stream)
+        self.resample = fps is not None
+        self.fps = self.source_fps if fps is None else float(fps)
+        self.estimated_frames = None if seconds is None else max(1, round(seconds * self.fps))
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        frames = self._resampled() if self.resample else (picture for picture, _, _ in self._decoded())
+        empty = True
+        for frame in frames:
+            empty = False
+            yield frame
+        if empty:
+            raise VideoError(f"no frame could be decoded: {shown(self.path)}: {self._damage()}; encode or copy it again")
+
+    def _damage(self) -> str:
+        return "its frames are damaged" if self.damaged_frames else "the video stream is empty"
+
+    def _resampled(self) -> Iterator[NDArray[np.uint8]]:
+        """Every output frame from 0 on, the picture that is nearest to its time or was there last."""
+        slot = 0  # the next output frame
+        shift = 0.0  # seconds between the file's clock and ours
+        previous: tuple[NDArray[np.uint8], float] | None = None  # a picture, and when it ends
+        last_time = 0.0
+        for picture, file_time, duration in self._decoded():
+            if previous is None:
+                shift = -file_time
+            time = file_time + shift
+            if previous is not None and not last_time <= time <= last_time + MAX_GAP_SECONDS:
+                shift += previous[1] - time
+                time = previous[1]
+            due = int(time * self.fps + 0.5)
+            while previous is not None and slot < due:
+                yield previous[0]
+                slot += 1
+            previous, last_time = (picture, time + duration), time
+        if previous is not None:
+            for _ in range(max(1 if slot == 0 else 0, int(previous[1] * self.fps + 0.5) - slot)):
+                yield previous[0]
+
+    def _decoded(self) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
+        """Each frame as a scaled picture with its presentation time and duration in seconds."""
+        period = 1 / self.source_fps
+        time = -period
+        size = None  # of the first frame; a stream that changes size on the way is scaled to it
+        for frame in self._decode_packets():
+            size = size or scaled_size(frame.height, frame.width, self.short_side)
+            time = time + period if frame.time is None else frame.time
+            seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
+            yield scaled_rgb(frame, size), time, min(seconds, MAX_GAP_SECONDS)
+
+    def _decode_packets(self) -> Iterator[av.VideoFrame]:
+        """Each frame as decoded, in presentation order; damaged ones are counted."""
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            stream.thread_type = "SLICE"  # with frame threads, FFmpeg can deadlock when it closes a damaged VP8 stream
+            packets = container.demux(stream)
+            while True:
+                try:
+                    frames = next(packets).decode()
+                except StopIteration:
+                    return
+                except av.FFmpegError:
+                    self.damaged_frames += 1
+                else:
+                    self.damaged_frames += sum(frame.is_corrupt for frame in frames)
+                    yield from frames
+
+
+@contextlib.contextmanager
+def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
+    """PyAV's container of a regular file, or VideoError."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = "a broken link" if os.path.islink(path) else getattr(error, "strerror", None) or "a name with a null byte"
+        raise VideoError(f"cannot read video: {shown(path)}: {reason}; check the path") from error
+    if not stat.S_ISREG(mode):
+        raise VideoError(
+            f"cannot read video: {shown(path)}: {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}; give a video file"
+        )
+    if os.path.getsize(path) == 0:
+        raise VideoError(f"not a video: {shown(path)}: the file is empty; copy or download it again")
+    try:
+        container = av.open(f"file:{os.fspath(path)}", metadata_errors="ignore")  # file: so that a colon names no protocol
+    except PermissionError as error:
+        raise VideoError(f"cannot read video: {shown(path)}: {error.strerror}; check its permissions") from error
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VideoError(f"not a video: {shown(path)}: {reason.lower()}; expected a whole file that FFmpeg can read") from error
+    with container:
+        if container.format.name == "tty":  # FFmpeg draws any text file as an old terminal would
+            raise VideoError(f"not a video: {shown(path)}: it is a text file; expected a whole file that FFmpeg can read")
+        yield container
+
+
+def video_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
+    """The first video stream that is no cover picture and has a decoder, or VideoError."""
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        found = ", ".join(sorted({s.type for s in container.streams})) or "no"
+        raise VideoError(f"no video in the file: {shown(path)}: it has {found} streams; give a file with pictures")
+    if streams[0].codec_context is None or streams[0].width <= 0 or streams[0].height <= 0:
+        raise VideoError(f"not a usable video: {shown(path)}: its header names no codec or picture size; encode it again")
+    return streams[0]
+
+
+def container_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """The duration that the file claims, for progress bars only."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
+def scaled_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A decoded frame as contiguous (H,W,3) uint8 RGB, scaled to `size` (height, width) and turned upright."""
+    height, width = size
+    picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    limit = MAX_ASPECT * min(size)
+    top, left = max(0, (height - limit) // 2), max(0, (width - limit) // 2)
+    picture = picture[top : top + limit, left : left + limit]
+    turns = round(frame.rotation / 90)  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) with the shorter side `short_side` and the other rounded to keep the aspect ratio."""
+    scale = short_side / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def read_video(path: str | Path, *, fps: float | None = FPS, short_side: int = SHORT_SIDE) -> torch.Tensor:
+    """All frames of a video as (T,3,H,W) uint8 RGB; see `Video` for how they are resampled and scaled. Raises VideoError."""
+    return torch.from_numpy(np.stack(list(Video(path, fps=fps, short_side=short_side)))).permute(0, 3, 1, 2)
