@@ -1,0 +1,49 @@
+"""Which frames make a clip, and how they become the network's input. No video, no network, only arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .defaults import MAX_CLIP_LEN, MIN_CLIP_LEN
+
+Item = TypeVar("Item")
+
+
+def windows(items: Iterable[Item], *, length: int = MAX_CLIP_LEN, shortest: int = MIN_CLIP_LEN) -> Iterator[list[Item]]:
+    """Consecutive lists of `length` items, lazily; a rest of fewer than `shortest` items joins the last list."""
+    window: list[Item] = []
+    for item in items:
+        window.append(item)
+        if len(window) == length + shortest:
+            yield window[:length]
+            window = window[length:]
+    if window:
+        yield window
+
+
+def looped(items: Sequence[Item], *, shortest: int = MIN_CLIP_LEN) -> list[Item]:
+    """`items`, repeated from the start until there are `shortest`; paper, section 2.5."""
+    return [items[i % len(items)] for i in range(max(len(items), shortest))]
+
+
+def centre_crop(height: int, width: int, crop: int) -> tuple[slice, slice]:
+    """The rows and columns of the middle crop x crop pixels; all of a side that is shorter."""
+    top, left = max(0, (height - crop) // 2), max(0, (width - crop) // 2)
+    return slice(top, top + crop), slice(left, left + crop)
+
+
+def rgb_clip(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """T frames (H,W,3) uint8 → one clip (1,3,T,H,W) float32 in [-1, 1]."""
+    clip = torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2)
+    return clip.float().div_(127.5).sub_(1)[None]
+
+
+def flow_clip(flows: Sequence[NDArray[np.float32]], *, bound: float) -> Tensor:
+    """T flows (2,H,W) in pixels per frame → one clip (1,2,T,H,W) float32, clamped to ±bound and scaled to [-1, 1]."""
+    return torch.from_numpy(np.stack(flows, axis=1)).clamp_(-bound, bound).div_(bound)[None]

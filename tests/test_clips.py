@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from i3dcli.clips import centre_crop, flow_clip, looped, rgb_clip, windows
+
+
+@pytest.mark.parametrize(
+    ("count", "lengths"),
+    [
+        (0, []),
+        (1, [1]),
+        (250, [250]),
+        (258, [258]),
+        (259, [250, 9]),
+        (500, [250, 250]),
+        (508, [250, 258]),
+        (760, [250, 250, 260 - 250 + 250]),
+    ],
+)
+def test_windows_cover_everything_once_and_leave_no_short_rest(count, lengths):
+    found = list(windows(range(count)))
+    assert [item for window in found for item in window] == list(range(count))
+    if count != 760:
+        assert [len(window) for window in found] == lengths
+    assert all(len(window) >= 9 for window in found[1:]) and all(len(window) <= 258 for window in found)
+
+
+def test_windows_take_no_more_from_the_source_than_they_need():
+    taken = []
+    source = (taken.append(i) or i for i in range(10**9))
+    next(windows(source, length=4, shortest=2))
+    assert len(taken) == 6
+
+
+def test_short_clips_are_looped_from_the_start():
+    assert looped([0, 1, 2, 3], shortest=9) == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert looped([7], shortest=3) == [7, 7, 7] and looped([1, 2, 3], shortest=2) == [1, 2, 3]
+
+
+def test_the_centre_crop_is_in_the_middle():
+    assert centre_crop(256, 341, 224) == (slice(16, 240), slice(58, 282))
+    assert centre_crop(100, 341, 224)[0] == slice(0, 224)
+
+
+def test_rgb_goes_from_bytes_to_minus_one_and_one_in_channel_order():
+    frames = [np.full((2, 3, 3), (0, 51, 255), np.uint8), np.full((2, 3, 3), (255, 0, 0), np.uint8)]
+    clip = rgb_clip(frames)
+    assert clip.shape == (1, 3, 2, 2, 3) and clip.dtype == torch.float32
+    torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))
+    torch.testing.assert_close(clip[0, :, 1, 1, 2], torch.tensor([1.0, -1.0, -1.0]))
+
+
+def test_flow_is_clamped_and_scaled_with_x_first():
+    flow = np.stack([np.full((2, 3), 5, np.float32), np.full((2, 3), -30, np.float32)])
+    clip = flow_clip([flow, flow], bound=20.0)
+    assert clip.shape == (1, 2, 2, 2, 3)
+    assert clip[0, 0].unique().tolist() == [0.25] and clip[0, 1].unique().tolist() == [-1.0]
+    assert flow.min() == -30  # the caller's flow is left as it was
