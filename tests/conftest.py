@@ -2,6 +2,7 @@
 
 import os
 
+import oracle
 import pytest
 import torch
 from media import moving, write_video
@@ -21,9 +22,7 @@ def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     paths = {}
     for stream, channels in (("rgb", 3), ("flow", 2)):
-        torch.manual_seed(channels)
-        net = i3dcli.I3D(num_classes=10, in_channels=channels, width=0.125)
-        torch.nn.init.normal_(net.logits.conv3d.bias)
+        net = oracle.lively(i3dcli.I3D(num_classes=10, in_channels=channels, width=0.125), seed=channels)
         net.classes = tuple(f"action {i}" for i in range(10))
         paths[stream] = folder / f"{stream}.pt"
         i3dcli.save_checkpoint(net, paths[stream])

@@ -18,15 +18,21 @@ CHANNELS = {"rgb": 3, "flow": 2}
 def weights(*, stream: str, seed: int = 0, num_classes: int = 400) -> dict[str, torch.Tensor]:
     """Every tensor of a state_dict in pytorch-i3d's layout, drawn key by key in sorted order."""
     rng = np.random.default_rng(seed)
-    return {key: torch.from_numpy(draw(rng, key, stream, num_classes).astype(np.float32)) for key in sorted(SHAPES)}
+    shapes = {key: list(shape) for key, shape in SHAPES.items()}
+    shapes["Conv3d_1a_7x7.conv3d.weight"][1] = CHANNELS[stream]
+    shapes["logits.conv3d.weight"][0] = shapes["logits.conv3d.bias"][0] = num_classes
+    return {key: torch.from_numpy(draw(rng, key, shapes[key]).astype(np.float32)) for key in sorted(SHAPES)}
 
 
-def draw(rng, key, stream, num_classes):
-    shape = list(SHAPES[key])
-    if key == "Conv3d_1a_7x7.conv3d.weight":
-        shape[1] = CHANNELS[stream]
-    if key.startswith("logits."):
-        shape[0] = num_classes
+def lively(net, *, seed=0):
+    """Give a network of any width such weights in place: unlike fresh ones, they let the logits depend on the input."""
+    rng = np.random.default_rng(seed)
+    state = {key: value for key, value in net.state_dict().items() if key in SHAPES}
+    net.load_state_dict({key: torch.from_numpy(draw(rng, key, value.shape)) for key, value in state.items()})
+    return net.eval()
+
+
+def draw(rng, key, shape):
     if key.endswith("conv3d.weight"):
         return rng.standard_normal(shape) * np.sqrt(2.0 / np.prod(shape[1:]))
     if key.endswith(("bn.weight", "running_var")):

@@ -53,7 +53,7 @@ def host():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
     server.daemon_threads = False  # so that server_close waits for every answer to end
     server.faults, server.starts, server.released = [], [], threading.Event()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     server.file = zoo.WeightFile(f"http://127.0.0.1:{server.server_port}/weights.pt", blob_id(CONTENT))
     yield server

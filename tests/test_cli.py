@@ -1,0 +1,179 @@
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from media import moving, write_audio, write_video
+
+import i3dcli
+from i3dcli.cli import main
+
+
+@pytest.fixture
+def run(checkpoints):
+    """Run `i3d predict` with the narrow checkpoints; gives click's result."""
+
+    def call(*arguments, weights=("rgb", "flow")):
+        options = [part for stream in weights for part in (f"--{stream}", str(checkpoints[stream]))]
+        return CliRunner().invoke(main, ["predict", *options, "--device", "cpu", *map(str, arguments)], catch_exceptions=False)
+
+    return call
+
+
+def one_line(result, exit_code, *texts):
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert all(text in result.stderr for text in texts)
+
+
+def test_the_table_shows_file_duration_device_and_labels(run, video, model):
+    result = run(video, "--top-k", "3")
+    lines = result.stdout.splitlines()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert lines[0] == f"{video}  0.48 s, 12 frames at 25 fps  (rgb.pt + flow.pt, rgb + flow, cpu)"
+    assert lines[1].split() == ["rgb", "flow", "fused", "label"]
+    prediction = model.predict(video)
+    for line, (label, probability), index in zip(lines[2:], prediction.top(3), prediction.top_indices(3), strict=False):
+        rgb, flow = (logits.softmax(0)[index] for logits in (prediction.rgb_logits, prediction.flow_logits))
+        assert line == f"{rgb:8.4f}{flow:8.4f}{probability:8.4f}  {label}"
+    assert len([line for line in lines if line]) == 5
+
+
+def test_json_csv_and_scores_agree_with_the_python_api(run, video, model, tmp_path):
+    prediction = model.predict(video)
+    record = json.loads(run(video, "--json", "--top-k", "10", "--scores", tmp_path / "scores.npz").stdout)
+    assert list(record) == ["video", "duration_seconds", "model", "streams", "device", "top"]
+    assert (record["video"], record["duration_seconds"], record["streams"]) == (str(video), 0.48, ["rgb", "flow"])
+    assert [entry["label"] for entry in record["top"]] == [label for label, _ in prediction.top(10)]
+    for entry in record["top"]:
+        for key, logits in (
+            ("probability", prediction.logits),
+            ("rgb", prediction.rgb_logits),
+            ("flow", prediction.flow_logits),
+        ):
+            assert entry[key] == pytest.approx(float(logits.softmax(0)[entry["index"]]), abs=1e-6)
+    rows = list(csv.DictReader(io.StringIO(run(video, "--csv", "--top-k", "10").stdout)))
+    assert [row["label"] for row in rows] == [entry["label"] for entry in record["top"]]
+    assert [float(row["flow"]) for row in rows] == pytest.approx([entry["flow"] for entry in record["top"]], abs=1e-6)
+    assert rows[1]["rank"] == "2" and rows[0]["streams"] == "rgb+flow"
+    with np.load(tmp_path / "scores.npz") as scores:
+        assert scores["paths"].tolist() == [str(video)] and scores["classes"].tolist() == list(model.labels)
+        np.testing.assert_allclose(scores["rgb"][0], prediction.rgb_logits, atol=1e-6)
+        np.testing.assert_allclose(scores["flow"][0], prediction.flow_logits, atol=1e-6)
+
+
+def test_a_stream_alone_says_nothing_of_the_other(run, video):
+    result = run(video, "--json", weights=("rgb",))
+    record = json.loads(result.stdout)
+    assert record["streams"] == ["rgb"] and record["top"][0]["flow"] is None
+    assert record["top"][0]["rgb"] == record["top"][0]["probability"]
+    assert run(video, weights=("rgb",)).stdout.splitlines()[1].split() == ["rgb", "label"]
+    assert json.loads(run(video, "--json", "--stream", "flow").stdout)["streams"] == ["flow"]
+
+
+def test_features_of_several_videos_are_told_apart(run, video, tmp_path):
+    other = write_video(tmp_path / "other.mp4", moving(20))
+    assert run(video, other, "--features", tmp_path / "f.npz").exit_code == 0
+    with np.load(tmp_path / "f.npz") as features:
+        assert features["paths"].tolist() == [str(video), str(other)]
+        assert features["rgb"].shape == (3, 128) and features["rgb_video"].tolist() == [0, 1, 1]
+        np.testing.assert_allclose(features["rgb_start_seconds"], [0, 0, 0.32])
+        np.testing.assert_allclose(features["flow_end_seconds"], [0.48, 0.64, 0.8])
+
+
+def test_folders_and_lists_name_videos(run, tmp_path):
+    (tmp_path / "a" / "b.mp4").mkdir(parents=True)
+    for name in ("a/one.mp4", "a/b.mp4/two é.AVI", "a/note.txt"):
+        write_video(tmp_path / name, moving(3, 32, 32), container="avi")
+    (tmp_path / "list.txt").write_text("# comment\na/one.mp4\n\na/b.mp4\n")
+    for argument in (tmp_path / "a", f"@{tmp_path / 'list.txt'}"):
+        result = run(argument, "--json", weights=("rgb",))
+        found = {os.path.relpath(json.loads(line)["video"], tmp_path) for line in result.stdout.splitlines()}
+        assert (result.exit_code, found) == (0, {"a/one.mp4", "a/b.mp4/two é.AVI"})
+
+
+def test_a_bad_video_is_one_line_and_the_rest_goes_on(run, video, tmp_path):
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    bad = [
+        tmp_path / "text.mp4",
+        tmp_path / "absent.mp4",
+        tmp_path / "empty",
+        f"@{tmp_path}/no.txt",
+        write_audio(tmp_path / "sound.mp4"),
+    ]
+    result = run(*bad, video, "--json", "--scores", tmp_path / "scores.npz")
+    errors = result.stderr.splitlines()
+    assert result.exit_code == 1 and json.loads(result.stdout)["video"] == str(video)
+    assert len(errors) == len(bad) and all(line.startswith("Error: ") for line in errors)
+    assert all(
+        name in line for name, line in zip(("text.mp4", "absent.mp4", "empty", "no.txt", "sound.mp4"), errors, strict=True)
+    )
+    assert len(np.load(tmp_path / "scores.npz")["paths"]) == 1
+
+
+def test_damage_is_noted_beside_the_prediction(run, tmp_path):
+    path = write_video(tmp_path / "clip.ts", moving(40), codec="mpeg2video")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    path.write_bytes(data)
+    result = run(path, weights=("rgb",))
+    assert result.exit_code == 0 and re.fullmatch(r"Note: damaged video: .*clip\.ts: \d+ frames could not .*\n", result.stderr)
+
+
+def test_files_that_could_not_be_written_are_refused_before_the_work(run, video, tmp_path):
+    one_line(run(video, "--scores", tmp_path / "no" / "scores.npz"), 1, "cannot write", "there is no folder")
+    one_line(run(video, "--features", tmp_path), 1, "cannot write", "it is a folder")
+
+
+def test_wrong_weights_and_labels_are_one_line(run, checkpoints, video, tmp_path):
+    (tmp_path / "page.pt").write_text("<html>")
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    one_line(run(video, "--rgb", tmp_path / "page.pt", weights=()), 1, "page.pt", "a web page")
+    one_line(run(video, "--flow", checkpoints["rgb"], weights=()), 1, "wrong stream")
+    one_line(run(video, "--labels", tmp_path / "labels.txt"), 1, "got 2 labels, expected 10")
+    one_line(run(video, "--labels", tmp_path / "absent.txt"), 1, "absent.txt")
+    one_line(run(video, "--device", "cuda:99"), 1, "no such device: cuda:99")
+    one_line(run(video, "--model", "nothing", weights=()), 1, "unknown model: nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["predict"], "Missing argument 'VIDEO...'"),
+        (["predict", "x", "--top-k", "0"], "0 is not in the range x>=1"),
+        (["predict", "x", "--stream", "audio"], "'audio' is not one of"),
+        (["predict", "x", "--rgb", "a.pt", "--model", "kinetics400"], "--model and --rgb or --flow name weights twice"),
+        (["predict", "x", "--rgb", "a.pt", "--stream", "both"], "--stream both needs --flow PATH too"),
+        (["predict", "x", "--frobnicate"], "No such option '--frobnicate'"),
+        (["predct"], "No such command 'predct'"),
+        (["--frobnicate"], "No such option '--frobnicate'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, text):
+    one_line(CliRunner().invoke(main, arguments), 2, text)
+
+
+def test_labels_may_come_from_a_file(run, video, tmp_path):
+    (tmp_path / "labels.txt").write_text("".join(f"Etikett {i}\n" for i in range(10)), "utf-8")
+    assert json.loads(run(video, "--json", "--labels", tmp_path / "labels.txt").stdout)["top"][0]["label"].startswith(
+        "Etikett "
+    )
+
+
+def test_help_needs_no_torch_and_names_every_option():
+    code = "import sys; from i3dcli.cli import main; main(['-h'], standalone_mode=False); print({'torch', 'av', 'cv2', 'numba'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.endswith("set()\n")
+    text = CliRunner().invoke(main, ["predict", "-h"]).stdout
+    assert all(option in text for option in ("--model", "--json", "--scores", "default: 5", "Examples:"))
+
+
+def test_python_m_is_the_command():
+    result = subprocess.run([sys.executable, "-m", "i3dcli", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"i3d, version {i3dcli.__version__}\n"

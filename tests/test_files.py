@@ -1,0 +1,57 @@
+import os
+
+import pytest
+
+from i3dcli import DatasetError, I3DError
+from i3dcli.errors import shown
+from i3dcli.files import atomic_write, check_writable, find_videos, read_labels
+
+
+def test_a_file_appears_whole(tmp_path):
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+        assert not (tmp_path / "file").exists()
+    assert (tmp_path / "file").read_text() == "new" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert (tmp_path / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    with (
+        pytest.raises(I3DError, match=r"cannot write: .*absent/file: No such file"),
+        atomic_write(tmp_path / "absent" / "file") as path,
+    ):
+        path.write_text("x")
+    with pytest.raises(I3DError, match="create it first"):
+        check_writable(tmp_path / "absent" / "file")
+
+
+def test_a_linked_folder_is_searched_once(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "clip.MP4").touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    assert find_videos(str(tmp_path)) == [tmp_path / "a" / "clip.MP4"]
+
+
+def test_a_file_whose_name_starts_with_at_is_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@home.mp4").touch()
+    assert [str(path) for path in find_videos("@home.mp4")] == ["@home.mp4"]
+
+
+@pytest.mark.parametrize(("content", "text"), [(b"", "it is empty"), (b"a\0b", "it is not text")])
+def test_what_is_no_list_is_refused(tmp_path, content, text):
+    (tmp_path / "list.txt").write_bytes(content)
+    for read in (read_labels, lambda path: find_videos(f"@{path}")):
+        with pytest.raises(DatasetError, match=text):
+            read(tmp_path / "list.txt")
+
+
+def test_names_that_are_not_unicode_can_be_shown():
+    assert shown(os.fsdecode(b"caf\xe9\n.mp4")) == "caf�\\n.mp4"
