@@ -1,0 +1,62 @@
+"""What the documents promise is there: every command and option, and examples that run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from media import moving, write_video
+
+import i3dcli
+from i3dcli.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_is_in_the_readme_and_has_help_for_each_option(name):
+    command = main.commands[name]
+    assert f"i3d {name}" in README
+    assert command.help and "Examples:" in command.help
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+def test_python_examples_of_the_readme_run(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "video.mp4", moving(20))
+    for stream, path in checkpoints.items():
+        (tmp_path / f"{stream}.pt").symlink_to(path)
+    short, steps = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {}
+    exec(short.replace('load_model("kinetics400")', "load_model(rgb='rgb.pt', flow='flow.pt')"), names)
+    expected = names["model"].predict("video.mp4")
+    exec(steps, names)
+    assert (names["logits"][0] - expected.logits).abs().max() < 1e-4
+    assert names["features"].shape == (1, 128, 3, 7, 7)
+
+
+def test_the_first_run_of_the_readme_runs(tmp_path):
+    assert "python examples/first_run.py" in README
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples" / "first_run.py", tmp_path / "here"], capture_output=True, text=True, check=True
+    )
+    assert "random label" in result.stdout and "50 frames at 25 fps" in result.stdout
+
+
+def test_the_provenance_table_names_every_file_of_the_zoo():
+    table = (ROOT / "weights" / "README.md").read_text("utf-8")
+    for model in i3dcli.available_models():
+        assert f"`{model.name}`" in README
+        for file in model.files.values():
+            assert file.url in table and file.blob_id in table
+        for top1, top5 in model.accuracy.values():
+            assert f"{top1} / {top5}" in table and f"{top1} / {top5}" in README
+
+
+def test_every_module_is_in_the_map_of_the_house():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    modules = {path.name for path in Path(i3dcli.__file__).parent.rglob("*.py")} - {"__init__.py", "__main__.py"}
+    assert all(name in text for name in modules)
