@@ -14,7 +14,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("predict",),
     ("two_stream",),
     ("zoo", "checkpoints"),
-    ("i3d", "clips", "video", "flow", "flow.tvl1", "flow._tvl1_cpu"),
+    ("i3d", "clips", "video", "flow", "flow.tvl1", "flow.threads", "flow._tvl1_cpu"),
     ("files",),
     ("defaults", "errors", "__init__"),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,9 @@ from .checkpoints import load_checkpoint
 from .clips import centre_crop, flow_clip, looped, rgb_clip, windows
 from .defaults import MODEL, STREAMS, TOP_K
 from .errors import CheckpointError, DatasetError, I3DError, VideoError, shown
-from .flow import flow_stream
+from .flow import Moment, with_flow, without_flow
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
 from .video import Video
-
-Frame = NDArray[np.uint8]  # (H,W,3)
-Flow = NDArray[np.float32]  # (2,H,W), pixels per frame
-Moment = tuple[Frame, Flow | None]  # a frame and the flow from it to the next
 
 
 @dataclass(frozen=True)
@@ -166,24 +161,6 @@ class Tally:
         first = np.array(self.first_frames)
         last = np.minimum(first + HEAD_POOL[0] * FEATURE_STRIDE, num_frames)
         return Features(np.concatenate(self.rows), first / fps, last / fps)
-
-
-def with_flow(frames: Iterable[Frame]) -> Iterator[Moment]:
-    """Each frame with the flow from it to the next; the last one's is None."""
-    held: deque[Frame] = deque()  # frames whose flow is being computed
-
-    def held_frames() -> Iterator[Frame]:
-        for frame in frames:
-            held.append(frame)
-            yield frame
-
-    for flow in flow_stream(held_frames()):
-        yield held.popleft(), flow
-    yield from without_flow(held)
-
-
-def without_flow(frames: Iterable[Frame]) -> Iterator[Moment]:
-    return ((frame, None) for frame in frames)
 
 
 def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:

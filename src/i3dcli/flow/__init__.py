@@ -1,0 +1,85 @@
+"""Frames → optical flow: the motion of every pixel from one frame to the next."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..defaults import FLOW_ALGORITHM
+from .threads import threaded_map
+from .tvl1 import TVL1, tvl1_stream
+
+Frame = NDArray[np.uint8]  # (H,W,3) RGB
+Grey = NDArray[np.uint8]  # (H,W)
+Flow = NDArray[np.float32]  # (2,H,W), pixels per frame
+Moment = tuple[Frame, Flow | None]  # a frame and the flow from it to the next
+
+
+def farneback(pair: tuple[Grey, Grey]) -> Flow:
+    """Farnebäck's flow by OpenCV, parameters of its tutorial."""
+    return channels_first(cv2.calcOpticalFlowFarneback(*pair, None, 0.5, 3, 15, 3, 5, 1.2, 0))  # type: ignore[call-overload]
+
+
+def dis(pair: tuple[Grey, Grey]) -> Flow:
+    """Dense inverse search by OpenCV, its medium preset."""
+    return channels_first(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*pair, None))  # type: ignore[call-overload]
+
+
+def channels_first(flow: NDArray[np.float32]) -> Flow:
+    return np.ascontiguousarray(flow.transpose(2, 0, 1))
+
+
+QUICK: dict[str, Callable[[tuple[Grey, Grey]], Flow]] = {"dis": dis, "farneback": farneback}
+ALGORITHMS = (FLOW_ALGORITHM, *QUICK)
+
+
+def flow_stream(
+    frames: Iterable[Frame], algorithm: str = FLOW_ALGORITHM, params: TVL1 = TVL1(), *, threads: int | None = None
+) -> Iterator[Flow]:
+    """Flows (2,H,W) float32 between successive (H,W,3) uint8 RGB frames, lazily, one fewer than frames.
+
+    Channel 0 is x, right positive, channel 1 is y, down positive, in pixels per frame at the size of the frames.
+    `algorithm` is one of ALGORITHMS; `params` are those of "tvl1".
+    """
+    greys = (cast(Grey, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames)
+    if algorithm == FLOW_ALGORITHM:
+        return tvl1_stream(greys, params, threads=threads)
+    if algorithm not in QUICK:
+        raise ValueError(f"expected an algorithm of {', '.join(ALGORITHMS)}, got {algorithm = }")
+    return threaded_map(QUICK[algorithm], pairwise(greys), threads=threads)
+
+
+def with_flow(
+    frames: Iterable[Frame], algorithm: str = FLOW_ALGORITHM, params: TVL1 = TVL1(), *, threads: int | None = None
+) -> Iterator[Moment]:
+    """Each frame with the flow from it to the next; the last one's is None."""
+    held: deque[Frame] = deque()  # frames whose flow is being computed
+
+    def held_frames() -> Iterator[Frame]:
+        for frame in frames:
+            held.append(frame)
+            yield frame
+
+    for flow in flow_stream(held_frames(), algorithm, params, threads=threads):
+        yield held.popleft(), flow
+    yield from without_flow(held)
+
+
+def without_flow(frames: Iterable[Frame]) -> Iterator[Moment]:
+    """Each frame alone, as a stream of the same kind."""
+    return ((frame, None) for frame in frames)
+
+
+def compute_flow(frames: torch.Tensor, params: TVL1 = TVL1(), *, threads: int | None = None) -> torch.Tensor:
+    """TV-L1 flow (T-1,2,H,W) float32 in pixels per frame of frames (T,3,H,W) uint8 RGB, as `read_video` gives them."""
+    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8 or len(frames) < 2:
+        raise ValueError(f"expected at least two frames (T,3,H,W) uint8, got {tuple(frames.shape) = }, {frames.dtype = }")
+    pictures = frames.permute(0, 2, 3, 1).contiguous().numpy()
+    return torch.from_numpy(np.stack(list(flow_stream(pictures, params=params, threads=threads))))

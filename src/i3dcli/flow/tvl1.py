@@ -1,0 +1,129 @@
+"""Dense optical flow by TV-L1, as `cv2.optflow.DualTVL1OpticalFlow_create()` computes it.
+
+The flow u from image I0 to image I1 minimises
+
+    sum over pixels of  |grad u1| + |grad u2| + lambda |I1(x + u) - I0(x)|
+
+Total variation keeps motion edges sharp and the L1 norm forgives occlusions, but neither is differentiable and I1(x + u)
+is not convex, so the work is split three times:
+
+1. coarse to fine: a pyramid of images makes large motions small; each level starts from the flow of the coarser one;
+2. warps: I1 is linearised around the current flow, rho(u) = I1(x + u0) + <grad I1(x + u0), u - u0> - I0, and the
+   linear problem is solved, several times for each level;
+3. a copy v of the flow takes over the data term, tied to u by |u - v|^2 / (2 theta), so that both are easy: v is a
+   threshold of rho in each pixel, u is total-variation denoising of v, solved through its dual variable p.
+
+A median filter on the flow between rounds of the third loop removes outliers.
+
+Sources: Zach, Pock, Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007; Sánchez,
+Meinhardt-Llopis, Facciolo, "TV-L1 optical flow estimation", IPOL 2013; the median filter and every default are OpenCV's.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _tvl1_cpu as cpu
+from .threads import threaded_map
+
+SMALLEST_SIDE = 16  # pixels; OpenCV makes no pyramid level with a shorter side
+
+
+@dataclass(frozen=True)
+class TVL1:
+    """Parameters, by default those of OpenCV's CPU class.
+
+    `median` is the side of the filter's window, 3 or 5; 0 and 1 mean none, as in OpenCV's CUDA class.
+    """
+
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    scales: int = 5
+    warps: int = 5
+    epsilon: float = 0.01
+    inner_iterations: int = 30
+    outer_iterations: int = 10
+    scale_step: float = 0.8
+    median: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("tau", "lambda_", "theta"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected a positive number")
+        for name in ("scales", "warps", "inner_iterations", "outer_iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.epsilon < np.inf:
+            raise ValueError(f"TVL1: epsilon: got {self.epsilon}, expected 0 or more")
+        if not 0 < self.scale_step < 1:
+            raise ValueError(f"TVL1: scale_step: got {self.scale_step}, expected a number between 0 and 1")
+        if self.median not in (0, 1, 3, 5):
+            raise ValueError(f"TVL1: median: got {self.median}, expected 0, 1, 3 or 5")
+
+
+def tvl1(previous: NDArray[np.uint8], following: NDArray[np.uint8], params: TVL1 = TVL1()) -> NDArray[np.float32]:
+    """Flow (2,H,W) from one grey frame (H,W) to the next, in pixels: 0 is x, right positive; 1 is y, down positive."""
+    return _flow(_pyramid(previous, params), _pyramid(following, params), params)
+
+
+def tvl1_stream(
+    frames: Iterable[NDArray[np.uint8]], params: TVL1 = TVL1(), *, threads: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """The n-1 flows between n successive grey frames, in order, computed on `threads` threads (default: every core).
+
+    Frames are taken as the flows are asked for, a few ahead, so that a stream of any length fits in memory. The number
+    of threads does not change a bit of the result.
+    """
+    pyramids = (_pyramid(frame, params) for frame in frames)
+    return threaded_map(lambda pair: _flow(*pair, params), pairwise(pyramids), threads=threads)
+
+
+def _pyramid(frame: NDArray[np.uint8], params: TVL1) -> list[NDArray[np.float32]]:
+    """The frame as float32 in [0,255], then each level `scale_step` times the size of the one before."""
+    levels = [_grey(frame)]
+    while len(levels) < params.scales:
+        height, width = (round(side * params.scale_step) for side in levels[-1].shape)
+        if min(height, width) < SMALLEST_SIDE:
+            break
+        levels.append(cpu.resize(levels[-1], height, width, 1 / params.scale_step, 1 / params.scale_step))
+    return levels
+
+
+def _grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    if frame.ndim != 2 or frame.dtype != np.uint8 or frame.size == 0:
+        raise ValueError(f"TV-L1: expected a grey frame (H,W) of uint8, got {frame.shape = }, {frame.dtype = }")
+    return np.ascontiguousarray(frame, np.float32)
+
+
+def _flow(previous: list[NDArray[np.float32]], following: list[NDArray[np.float32]], params: TVL1) -> NDArray[np.float32]:
+    """Coarse to fine: the flow of each level, enlarged, starts the next."""
+    if previous[0].shape != following[0].shape:
+        raise ValueError(f"TV-L1: frames differ in size: {previous[0].shape} and {following[0].shape}")
+    flow = np.zeros((2, *previous[-1].shape), np.float32)
+    for level0, level1 in zip(reversed(previous), reversed(following), strict=True):
+        if flow.shape[1:] != level0.shape:
+            flow = _enlarge(flow, level0.shape, params.scale_step)
+        cpu.solve(
+            level0,
+            level1,
+            flow,
+            tau=params.tau,
+            lambda_=params.lambda_,
+            theta=params.theta,
+            warps=params.warps,
+            epsilon=params.epsilon,
+            inner_iterations=params.inner_iterations,
+            outer_iterations=params.outer_iterations,
+            median=params.median,
+        )
+    return flow
+
+
+def _enlarge(flow: NDArray[np.float32], shape: tuple[int, ...], scale_step: float) -> NDArray[np.float32]:
+    (height, width), (rows, columns) = shape, flow.shape[1:]
+    channels = [cpu.resize(channel, height, width, rows / height, columns / width) for channel in flow]
+    return np.stack(channels) * np.float32(1 / scale_step)
