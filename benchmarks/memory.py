@@ -18,7 +18,12 @@ import numpy as np
 
 import i3dcli
 
-RUN = "import resource, sys; from i3dcli.cli import main; main(sys.argv[1:], standalone_mode=False); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+RUN = """
+import resource, sys
+from i3dcli.cli import main
+main(sys.argv[1:], standalone_mode=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 
 
 def main() -> None:
@@ -28,8 +33,9 @@ def main() -> None:
             i3dcli.save_checkpoint(i3dcli.I3D(num_classes=10, in_channels=channels, width=0.25), folder / f"{stream}.pt")
         for streams, long, short in ((["rgb"], 600, 60), (["rgb", "flow"], 120, 20)):
             peaks = [peak_megabytes(folder, streams, seconds) for seconds in (long, short)]
+            ratio = peaks[0] / peaks[1]
             print(
-                f"{'+'.join(streams)}: {long} s {peaks[0]:.0f} MB, {short} s {peaks[1]:.0f} MB, ratio {peaks[0] / peaks[1]:.3f}",
+                f"{'+'.join(streams)}: {long} s {peaks[0]:.0f} MB, {short} s {peaks[1]:.0f} MB, ratio {ratio:.3f}",
                 flush=True,
             )
 

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 
@@ -36,13 +37,13 @@ def test_a_linked_folder_is_searched_once(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "clip.MP4").touch()
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
-    assert find_videos(str(tmp_path)) == [tmp_path / "a" / "clip.MP4"]
+    assert find_videos(str(tmp_path)) == [(tmp_path / "a" / "clip.MP4", Path("a/clip"))]
 
 
 def test_a_file_whose_name_starts_with_at_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "@home.mp4").touch()
-    assert [str(path) for path in find_videos("@home.mp4")] == ["@home.mp4"]
+    assert find_videos("@home.mp4") == [(Path("@home.mp4"), Path("@home"))]
 
 
 @pytest.mark.parametrize(("content", "text"), [(b"", "it is empty"), (b"a\0b", "it is not text")])

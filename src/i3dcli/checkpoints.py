@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,7 @@ def check_description(content: Mapping[str, Any], path: str | Path) -> None:
     if content.get("version") != VERSION:
         raise wrong(path, f"format version {content.get('version')}", f"version {VERSION}, which this i3d reads; upgrade i3d")
     fields = {field.name for field in dataclasses.fields(Preprocessing)}
-    checks = {
+    checks: dict[str, Callable[[Any], bool]] = {
         "state_dict": lambda value: isinstance(value, Mapping),
         "stream": lambda value: value in IN_CHANNELS,
         "classes": lambda value: value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import DatasetError, I3DError, shown
 
@@ -13,6 +15,9 @@ VIDEO_SUFFIXES = {
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov"),
     *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
+
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FLOW_SIDECAR = "flow.json"  # marks a folder of extracted flow
 
 
 @contextmanager
@@ -42,17 +47,27 @@ def check_writable(path: str | Path) -> None:
         raise I3DError(f"cannot write: {shown(path)}: the folder {shown(folder)} is not writable; choose another")
 
 
-def find_videos(name: str) -> list[Path]:
+class Found(NamedTuple):
+    """A video that an input names."""
+
+    path: Path
+    key: Path  # what it is called in an output folder: its path below the input that named it, without suffix
+
+
+def find_videos(name: str) -> list[Found]:
     """The videos that one input names: a file as it is, a folder searched to any depth, `@list.txt` line by line.
 
-    A file given by name is passed on whatever it is called and whether it exists or not, so that the reader can say
-    what is wrong with it. In folders only names with a video's suffix count. Raises DatasetError.
+    A folder of numbered pictures counts as one video. A file given by name is passed on whatever it is called and
+    whether it exists or not, so that the reader can say what is wrong with it; in folders only names with a video's
+    suffix count. Relative names in a list count from its folder. Raises DatasetError.
     """
     if name.startswith("@") and not os.path.lexists(name):
-        return [video for line in read_list(Path(name[1:])) for video in find_videos(line)]
+        return list(listed_videos(Path(name[1:])))
     if not os.path.isdir(name):
-        return [Path(name)]
-    found = sorted(videos_below(name))
+        return [Found(Path(name), Path(Path(name).stem))]
+    if is_frame_folder(os.listdir(name)):
+        return [Found(Path(name), Path(Path(name).resolve().name))]
+    found = sorted(videos_below(Path(name)))
     if not found:
         raise DatasetError(
             f"no video: {shown(name)}: the folder holds no file with a video's suffix; name files or another folder"
@@ -60,9 +75,15 @@ def find_videos(name: str) -> list[Path]:
     return found
 
 
-def read_list(path: Path) -> list[str]:
-    """The inputs that a text file names, one per line; relative ones count from its folder, and `#` starts a comment line."""
-    return [str(path.parent / line) for line in read_lines(path) if not line.startswith("#")]
+def listed_videos(path: Path) -> Iterator[Found]:
+    """The videos that the lines of a text file name; what lies below the list's folder keeps its path as key."""
+    for line in read_lines(path):
+        if line.startswith("#"):
+            continue
+        inside = not Path(line).is_absolute() and ".." not in Path(line).parts
+        for video in find_videos(str(path.parent / line)):
+            key = video.path.relative_to(path.parent).with_suffix("") if inside else video.key
+            yield Found(video.path, key)
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -84,12 +105,28 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
-def videos_below(folder: str) -> Iterator[Path]:
-    """Files with a video's suffix at any depth; linked folders are followed, each real folder once."""
+def videos_below(folder: Path) -> Iterator[Found]:
+    """Videos at any depth; linked folders are followed, each real folder once; folders of extracted flow are passed over."""
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(parent) in seen:
+        if os.path.realpath(parent) in seen or FLOW_SIDECAR in files:
             folders.clear()
             continue
         seen.add(os.path.realpath(parent))
-        yield from (Path(parent, file) for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        key = Path(parent).relative_to(folder)
+        if is_frame_folder(files):
+            yield Found(Path(parent), key)
+        videos = [Path(file) for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES]
+        yield from (Found(Path(parent, file), key / file.stem) for file in videos)
+
+
+def is_frame_folder(names: list[str]) -> bool:
+    """Whether the files of a folder are the numbered frames of one video: at least two pictures, and no flow."""
+    return len(frame_names(names)) > 1 and FLOW_SIDECAR not in names
+
+
+def frame_names(names: list[str]) -> list[str]:
+    """The pictures among `names` that have a number in their name, in the order of their numbers."""
+    pictures = [name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES and re.search(r"\d", Path(name).stem)]
+    return sorted(pictures, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])

@@ -25,9 +25,9 @@ def predict_videos(
     """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it."""
     for name in inputs:
         try:
-            for path in find_videos(name):
+            for video in find_videos(name):
                 try:
-                    yield model.predict(path, features=features, progress=progress)
+                    yield model.predict(video.path, features=features, progress=progress)
                 except VideoError as error:
                     yield error
         except DatasetError as error:

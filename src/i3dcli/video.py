@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from .defaults import FPS, SHORT_SIDE
 from .errors import VideoError, shown
+from .files import frame_names
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
@@ -30,6 +32,7 @@ class Video:
     Frames are resampled to `fps` by presentation time, as FFmpeg's fps filter does: each goes to the output frame nearest
     to its time, counted from the first, and stays until the next one comes; `fps=None` gives every frame as it is. The
     display rotation is applied and the shorter side scaled to `short_side` pixels, bilinear, keeping the aspect ratio.
+    A folder of numbered pictures is a video too, taken to be at the frame rate that is asked for.
     Opening checks the file. Raises VideoError if there is no video in it, and while iterating if no frame can be decoded.
     """
 
@@ -38,12 +41,15 @@ class Video:
             raise ValueError(f"expected 0 < fps <= 1000 and a short side of at least one pixel, got {fps = }, {short_side = }")
         self.path, self.short_side = path, short_side
         self.damaged_frames = 0  # that could not be decoded, or not whole, so far
-        with open_container(path) as container:
-            stream = video_stream(container, path)
-            rate = stream.average_rate or stream.guessed_rate or Fraction(FPS)
-            self.source_fps = float(rate)
-            self.source_size = (stream.height, stream.width)
-            seconds = container_seconds(container, stream)
+        self.pictures = picture_paths(path)
+        if self.pictures:
+            self.source_fps = FPS if fps is None else float(fps)
+            seconds: float | None = len(self.pictures) / self.source_fps
+        else:
+            with open_container(path) as container:
+                stream = video_stream(container, path)
+                self.source_fps = float(stream.average_rate or stream.guessed_rate or FPS)
+                seconds = container_seconds(container, stream)
         self.resample = fps is not None
         self.fps = self.source_fps if fps is None else float(fps)
         self.estimated_frames = None if seconds is None else max(1, round(seconds * self.fps))
@@ -87,16 +93,23 @@ class Video:
         period = 1 / self.source_fps
         time = -period
         size = None  # of the first frame; a stream that changes size on the way is scaled to it
-        for frame in self._decode_packets():
+        for frame in self._decode_pictures() if self.pictures else self._decode_packets(self.path):
             size = size or scaled_size(frame.height, frame.width, self.short_side)
             time = time + period if frame.time is None else frame.time
             seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
             yield scaled_rgb(frame, size), time, min(seconds, MAX_GAP_SECONDS)
 
-    def _decode_packets(self) -> Iterator[av.VideoFrame]:
-        """Each frame as decoded, in presentation order; damaged ones are counted."""
-        with open_container(self.path) as container:
-            stream = video_stream(container, self.path)
+    def _decode_pictures(self) -> Iterator[av.VideoFrame]:
+        """Each picture of a folder as a frame without a time."""
+        for path in self.pictures:
+            for frame in itertools.islice(self._decode_packets(path), 1):
+                frame.pts = None
+                yield frame
+
+    def _decode_packets(self, path: str | Path) -> Iterator[av.VideoFrame]:
+        """Each frame of a file as decoded, in presentation order; damaged ones are counted."""
+        with open_container(path) as container:
+            stream = video_stream(container, path)
             stream.thread_type = "SLICE"  # with frame threads, FFmpeg can deadlock when it closes a damaged VP8 stream
             packets = container.demux(stream)
             while True:
@@ -109,6 +122,11 @@ class Video:
                 else:
                     self.damaged_frames += sum(frame.is_corrupt for frame in frames)
                     yield from frames
+
+
+def picture_paths(path: str | Path) -> list[Path]:
+    """The numbered pictures in a folder, in order; none if `path` is no folder."""
+    return [Path(path, name) for name in frame_names(os.listdir(path))] if os.path.isdir(path) else []
 
 
 @contextlib.contextmanager
@@ -171,6 +189,32 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """(height, width) with the shorter side `short_side` and the other rounded to keep the aspect ratio."""
     scale = short_side / min(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class VideoWriter:
+    """Encodes RGB frames (H,W,3) uint8 into an .mp4; a context manager, which completes the file when it ends."""
+
+    def __init__(self, path: str | Path, *, fps: float):
+        self.container = av.open(f"file:{os.fspath(path)}", "w", format="mp4")
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.stream: av.VideoStream | None = None
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Append a frame; an odd last row or column is left out, as the codec wants even sizes."""
+        height, width = (n // 2 * 2 for n in frame.shape[:2])
+        if self.stream is None:
+            self.stream = self.container.add_stream("libx264", rate=self.fps, options={"crf": "18"})
+            self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "yuv420p"
+        picture = np.ascontiguousarray(frame[:height, :width])
+        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.stream is not None:
+            self.container.mux(self.stream.encode(None))
+        self.container.close()
 
 
 def read_video(path: str | Path, *, fps: float | None = FPS, short_side: int = SHORT_SIDE) -> torch.Tensor:
