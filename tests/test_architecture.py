@@ -11,10 +11,10 @@ SOURCE = Path(i3dcli.__file__).parent
 LAYERS = (  # top to bottom; modules of a row do not know each other, but for those that are listed later in it
     ("__main__",),
     ("cli",),
-    ("predict",),
+    ("predict", "extract"),
     ("two_stream",),
     ("zoo", "checkpoints"),
-    ("i3d", "clips", "video", "flow", "flow.tvl1", "flow.threads", "flow._tvl1_cpu"),
+    ("i3d", "clips", "video", "flow", "flow.storage", "flow.tvl1", "flow.threads", "flow._tvl1_cpu"),
     ("files",),
     ("defaults", "errors", "__init__"),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from . import __version__, defaults
 from .errors import I3DError, shown
 
 if TYPE_CHECKING:
+    from .extract import FlowOptions
     from .two_stream import Prediction, TwoStream
 
 
@@ -98,6 +100,119 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], form: str | None, to
     finally:  # what is done is kept, also when the next video is interrupted
         verb.write_outputs(done, scores=scores, features=features)
     ctx.exit(1 if failed else 0)
+
+
+def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int]:
+    """ "I/N" as (I, N); without it, this process's share under torchrun, or everything."""
+    if text is None:
+        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise click.BadParameter(f"{text!r} is not I/N with 0 <= I < N, such as 0/4.")
+    return int(index), int(count)
+
+
+POSITIVE = click.FloatRange(0, min_open=True)
+TVL1_OPTIONS = (  # name, type, help
+    ("tau", POSITIVE, "Time step of the dual variable."),
+    ("lambda", POSITIVE, "Weight of the data term: smaller is smoother."),
+    ("theta", POSITIVE, "Tightness of the coupling."),
+    ("scales", click.IntRange(1), "Levels of the pyramid."),
+    ("warps", click.IntRange(1), "Warps per level."),
+    ("epsilon", click.FloatRange(0), "Mean squared change, in pixels, below which iterations stop; squared."),
+    ("inner-iterations", click.IntRange(1), "Iterations between two median filters, at most."),
+    ("outer-iterations", click.IntRange(1), "Rounds of iterations per warp."),
+    ("scale-step", click.FloatRange(0, 1, min_open=True, max_open=True), "Size of a level to the one below it."),
+    ("median", click.Choice(["0", "3", "5"]), "Median filter: 5 as OpenCV's CPU class, 0 as its CUDA class and denseflow."),
+)
+
+
+def tvl1_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every parameter of TV-L1 as an option; one that is not given keeps OpenCV's default."""
+    for name, kind, text in reversed(TVL1_OPTIONS):
+        command = click.option(f"--{name}", type=kind, default=None, help=f"TV-L1: {text}")(command)
+    return command
+
+
+@main.command("extract-flow")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", required=True, type=click.Path(), metavar="DIR", help="Where each video gets a folder of its own.")
+@click.option("--format", type=click.Choice(["jpg", "zip", "npy", "flo"]), default="jpg", help="How flow is stored.")
+@click.option("--bound", type=POSITIVE, default=defaults.FLOW_BOUND, help="Pixels per frame at which jpg and zip are clamped.")
+@click.option("--fps", default=f"{defaults.FPS:g}", metavar="FPS|native", help="Frames per second to resample to.")
+@click.option("--short-side", type=click.IntRange(1), default=defaults.SHORT_SIDE, help="Pixels, resized to before the flow.")
+@click.option("--frames", is_flag=True, help="Write the RGB frames too, as img_00001.jpg ...")
+@click.option("--viz", is_flag=True, help="Write flow.mp4 too: hue is direction, strength is speed, white is still.")
+@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG pictures.")
+@click.option("--algorithm", type=click.Choice(["tvl1", "dis", "farneback"]), default=defaults.FLOW_ALGORITHM, help="Of flow.")
+@click.option("--overwrite", is_flag=True, help="Do again what is there.")
+@click.option(
+    "--shard", callback=shard_from_text, metavar="I/N", help="Take every N-th video from the I-th on, counted from 0."
+)
+@click.option("--threads", type=click.IntRange(1), help="Pairs computed at once.  [default: every core]")
+@tvl1_options
+@click.pass_context
+def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **options: Any) -> None:
+    """Compute the flow of each INPUT (videos, folders, folders of pictures, @list.txt) and store it below DIR.
+
+    Running it again goes on where it stopped; several processes may share the work with --shard or torchrun. Prints
+    the folder of each video that is done.
+
+    \b
+    Examples:
+      i3d extract-flow videos/ --out flow/
+      i3d extract-flow @list.txt --out flow/ --format zip --shard 3/8
+    """
+    run = {name: options.pop(name) for name in ("overwrite", "shard", "threads")}
+    from . import extract as verb
+
+    failed = False
+    chosen = flow_options(**options)
+    for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
+        if outcome.error is not None:
+            failed = True
+            say(f"Error: {outcome.error}", err=True)
+        elif outcome.status == "elsewhere":
+            say(f"Note: left to another process: {shown(outcome.video)}", err=True)
+        else:
+            say(shown(outcome.folder))
+    ctx.exit(1 if failed else 0)
+
+
+def flow_options(algorithm: str, fps: str, **options: Any) -> FlowOptions:
+    """What the options of extract-flow ask for; raises UsageError for options that contradict each other."""
+    from .extract import FlowOptions
+    from .flow.tvl1 import TVL1
+
+    names = {name: name.replace("-", "_") for name, *_ in TVL1_OPTIONS}
+    given = {key: options.pop(key) for key in names.values()}
+    given = {key: value for key, value in given.items() if value is not None}
+    if given and algorithm != defaults.FLOW_ALGORITHM:
+        raise click.UsageError(f"--{next(iter(given)).replace('_', '-')} is of TV-L1, not of --algorithm {algorithm}.")
+    if "lambda" in given:
+        given["lambda_"] = given.pop("lambda")
+    if "median" in given:
+        given["median"] = int(given["median"])
+    parameters = TVL1(**given) if algorithm == defaults.FLOW_ALGORITHM else None
+    return FlowOptions(algorithm=algorithm, fps=frame_rate(fps), parameters=parameters, **options)
+
+
+def frame_rate(text: str) -> float | None:
+    """Frames per second, or None for "native"; raises UsageError."""
+    if text == "native":
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1000:
+            return float(text)
+    raise click.UsageError(f"--fps {text!r} is neither native nor a number of frames per second up to 1000.")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line without spoiling a progress bar."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        click.echo(text, err=err)
 
 
 def model_from_options(

@@ -1,0 +1,306 @@
+"""`i3d extract-flow`: videos → flow on disk, resumable, by any number of processes at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from . import __version__
+from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FPS, SHORT_SIDE
+from .errors import DatasetError, I3DError, VideoError, shown
+from .files import FLOW_SIDECAR, Found, atomic_write, find_videos
+from .flow import with_flow
+from .flow.storage import JPEG_QUALITY, QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
+from .flow.tvl1 import TVL1
+from .video import Video, VideoWriter, picture_paths
+
+FAILURES = "failures.jsonl"
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """How flow is made and stored; all of it is in the sidecar, under these names."""
+
+    format: str = "jpg"
+    bound: float = FLOW_BOUND
+    fps: float | None = FPS
+    short_side: int = SHORT_SIDE
+    algorithm: str = FLOW_ALGORITHM
+    parameters: TVL1 | None = field(default_factory=TVL1)  # None for algorithms without
+    quality: int = JPEG_QUALITY
+    frames: bool = False
+    viz: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """As plain data; a native frame rate has no number yet."""
+        record = {**dataclasses.asdict(self), "native_fps": self.fps is None}
+        if self.fps is None:
+            del record["fps"]
+        return record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video."""
+
+    video: Path
+    status: str  # "extracted", "kept" (it was there already), "elsewhere" (another process is on it) or "failed"
+    folder: Path
+    num_flows: int = 0
+    error: VideoError | DatasetError | None = None
+
+
+def extract_videos(
+    inputs: Iterable[str],
+    out: str | Path,
+    options: FlowOptions = FlowOptions(),
+    *,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    threads: int | None = None,
+    progress: bool = False,
+) -> Iterator[Outcome]:
+    """Extract the flow of each video that `inputs` name (files, folders, `@list.txt`) into a folder of its own below `out`.
+
+    What is there already with the same options is kept; `shard` = (i, n) takes every n-th video from the i-th on.
+    A video that cannot be read is an outcome, and a line in failures.jsonl. Raises DatasetError before anything is
+    written if flow is there that was made otherwise, and I3DError when `out` cannot be written.
+    """
+    out = Path(out)
+    make_folder(out)
+    videos, unnamed = find_all(inputs)
+    mine = sorted(videos, key=lambda found: found.key)[shard[0] :: shard[1]]
+    todo = [found for found in mine if overwrite or not finished(found, out / found.key, options)]
+    failures = Failures(out, [found.path for found in mine])
+    for found in sorted({*mine} - {*todo}):
+        yield Outcome(found.path, "kept", out / found.key)
+    for error in unnamed:
+        yield Outcome(Path(), "failed", out, error=error)
+    with pair_bar(todo, options, show=progress) as bar:
+        for found in todo:
+            try:
+                outcome = extract_video(found, out / found.key, options, overwrite=overwrite, bar=bar, threads=threads)
+            except VideoError as error:
+                failures.add(found.path, error)
+                outcome = Outcome(found.path, "failed", out / found.key, error=error)
+            yield outcome
+
+
+def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:
+    """The videos that all inputs name, each once, and the errors of inputs that name none, or two videos with one key."""
+    found: dict[Path, Found] = {}
+    errors = []
+    for name in inputs:
+        try:
+            for video in find_videos(name):
+                other = found.setdefault(video.key, video)
+                if other.path != video.path:
+                    errors.append(clash(video, other))
+        except DatasetError as error:
+            errors.append(error)
+    return list(found.values()), errors
+
+
+def clash(video: Found, other: Found) -> DatasetError:
+    return DatasetError(
+        f"two videos for one folder: {shown(video.path)}: {shown(other.path)} already goes to {shown(video.key)}; "
+        "rename one, or extract them with another --out"
+    )
+
+
+def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
+    """Whether the flow of a video is in `folder`, whole and made so; raises DatasetError if it was made otherwise."""
+    if not (folder / FLOW_SIDECAR).exists():
+        return False
+    there = read_sidecar(folder)
+    asked = json.loads(json.dumps(options.record()))  # as it would be read back
+    if found.path.exists():
+        asked["source_bytes"] = source_bytes(found.path)
+    differing = sorted(key for key in asked if there.get(key) != asked[key])
+    if differing:
+        what = ", ".join(f"{key} {shown(str(there.get(key)))} there, {shown(str(asked[key]))} asked" for key in differing)
+        raise DatasetError(f"flow of other making: {shown(folder)}: {what}; use --overwrite to redo it, or another --out")
+    return True
+
+
+def extract_video(
+    found: Found, folder: Path, options: FlowOptions, *, overwrite: bool, bar: tqdm[Any], threads: int | None
+) -> Outcome:
+    """Extract one video into `folder`, which appears whole or not at all."""
+    video = Video(found.path, fps=options.fps, short_side=options.short_side)
+    with claimed(folder) as work:
+        if work is None:
+            return Outcome(found.path, "elsewhere", folder)
+        if not overwrite and finished(found, folder, options):  # by another process, since this one looked
+            return Outcome(found.path, "kept", folder)
+        writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
+        viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
+        with contextlib.closing(writer), viz or contextlib.nullcontext():
+            for frame, flow in with_flow(video, options.algorithm, options.parameters or TVL1(), threads=threads):
+                if options.frames:
+                    writer.write_frame(frame)
+                if flow is None:  # of the last frame
+                    continue
+                writer.write_flow(flow)
+                if viz is not None:
+                    viz.write(flow_picture(flow, options.bound))
+                bar.update()
+        if not writer.num_flows:
+            raise VideoError(f"too short for flow: {shown(found.path)}: got 1 frame, expected at least 2; leave it out")
+        write_sidecar(work, found.path, video, writer, options)
+    return Outcome(found.path, "extracted", folder, num_flows=writer.num_flows)
+
+
+def write_sidecar(work: Path, path: Path, video: Video, writer: FlowWriter, options: FlowOptions) -> None:
+    """Write flow.json, which says how the flow was made and, by being there, that it is complete."""
+    _, height, width = writer.shape
+    record = {
+        **options.record(),
+        "fps": video.fps,
+        "height": height,
+        "width": width,
+        "num_frames": writer.num_flows + 1,
+        "num_flows": writer.num_flows,
+        "zero_level": ZERO_LEVEL if options.format in QUANTISED else None,
+        "source": path.name,
+        "source_bytes": source_bytes(path),
+        "source_fps": video.source_fps,
+        "damaged_frames": video.damaged_frames,
+        "tool": f"i3d {__version__}",
+    }
+    (work / FLOW_SIDECAR).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def source_bytes(path: Path) -> int:
+    """The size of a video, or of all pictures in a folder of them."""
+    return sum(part.stat().st_size for part in picture_paths(path) or [path])
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[Path | None]:
+    """An empty folder to work in that becomes `folder` in one step on success and is removed on failure.
+
+    None if another process is at work on the same. What a killed process left behind is cleared away.
+    """
+    work, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with folder_lock(work) as ours:
+            if not ours:
+                yield None
+                return
+            for rest in (*work.iterdir(), *([old] if old.exists() else [])):
+                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+            try:
+                yield work
+                if not (work / FLOW_SIDECAR).exists():  # nothing was done
+                    return
+                sync(work)
+                if folder.exists():
+                    folder.rename(old)
+                work.rename(folder)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise I3DError(
+            f"cannot write flow: {shown(folder)}: {error.strerror or error}; what was finished before is kept"
+        ) from error
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock on a folder until the end of the block; False if another process has it, or has just moved the folder."""
+    if os.name == "nt":  # folders cannot be locked there; processes should be given shards instead
+        yield True
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat())
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(descriptor)
+
+
+def sync(folder: Path) -> None:
+    """Have the system write the files of a folder to the disk, so that a finished one survives a power cut whole."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Failures:
+    """`failures.jsonl` in the output folder: {"file", "reason"} of each video whose last try failed, from all processes."""
+
+    def __init__(self, out: Path, videos: Sequence[Path]):
+        """Forget what is recorded of `videos`, as they are tried again."""
+        self.path = out / FAILURES
+        with folder_lock(out, wait=True):
+            if not self.path.exists():
+                return
+            again = {shown(video) for video in videos}
+            rest = [line for line in self.path.read_text("utf-8").splitlines() if json.loads(line)["file"] not in again]
+            if rest:
+                with atomic_write(self.path) as temporary:
+                    temporary.write_text("\n".join(rest) + "\n", "utf-8")
+            else:
+                self.path.unlink()
+
+    def add(self, video: Path, error: Exception) -> None:
+        with folder_lock(self.path.parent, wait=True), open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"file": shown(video), "reason": str(error)}, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def pair_bar(todo: Sequence[Found], options: FlowOptions, *, show: bool) -> Iterator[tqdm[Any]]:
+    """A bar over all pairs of all videos on stderr; a thread reads the headers, so that the total does not delay the start."""
+    with tqdm(unit="pair", smoothing=0.05, disable=None if show else True) as bar:
+        stop = threading.Event()
+
+        def count() -> None:
+            total = 0
+            for found in todo:
+                if stop.is_set():
+                    return
+                with contextlib.suppress(VideoError):
+                    estimate = Video(found.path, fps=options.fps, short_side=options.short_side).estimated_frames
+                    total += max(0, (estimate or 0) - 1)
+            bar.total = total
+            bar.refresh()
+
+        counter = threading.Thread(target=count, daemon=True)
+        if not bar.disable:
+            counter.start()
+        try:
+            yield bar
+        finally:
+            stop.set()
+            if counter.is_alive():
+                counter.join()
+
+
+def make_folder(path: Path) -> None:
+    """Create an output folder and its parents, or raise I3DError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise I3DError(f"cannot write: {shown(path)}: {error.strerror}; give another --out") from error
+    if not os.access(path, os.W_OK):
+        raise I3DError(f"cannot write: {shown(path)}: the folder is not writable; give another --out")

@@ -1,0 +1,191 @@
+"""Flow on disk: one folder per video, with `flow.json` beside the flow that says how it was made.
+
+    jpg   flow_x_00001.jpg, flow_y_00001.jpg …   8 bits, clamped to ±bound; the names and levels mmaction2 and TSN read
+    zip   flow.zip                               the same pictures in one file
+    npy   flow.npy                               (T,2,H,W) float16 pixels per frame, not clamped
+    flo   flow_00001.flo …                       float32 pixels per frame, Middlebury's format, not clamped
+
+Frame t (from 1) goes with the flow from it to frame t+1, so that n frames have n-1 flows.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import VideoError, shown
+from ..files import FLOW_SIDECAR as SIDECAR
+
+FORMATS = ("jpg", "zip", "npy", "flo")
+QUANTISED = ("jpg", "zip")
+JPEG_QUALITY = 95
+ZERO_LEVEL = 128  # of 255, where a flow of zero lands: denseflow's cvRound(127.5), half to even
+FLO_MAGIC = np.float32(202021.25)  # Middlebury's "PIEH"
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same for every file, so that equal flow makes equal archives
+
+
+def quantise(flow: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
+    """Pixels per frame → levels 0 … 255 for -bound … bound, clamped and rounded as denseflow and mmaction2 do."""
+    levels = np.rint((np.clip(flow, -bound, bound) + bound) * (255 / (2 * bound)))
+    return np.asarray(levels, np.uint8)
+
+
+def dequantise(levels: NDArray[np.uint8], bound: float) -> NDArray[np.float32]:
+    """Levels → pixels per frame, the linear inverse: 0 is -bound, 255 is bound; zero flow comes back as bound/255."""
+    return levels.astype(np.float32) * np.float32(2 * bound / 255) - np.float32(bound)
+
+
+class FlowWriter:
+    """Writes the flows of one video, one after the other, into an existing folder; `close` completes the files.
+
+    The sidecar is not written: it says that all is done, and that the caller knows.
+    """
+
+    def __init__(self, folder: Path, *, format: str, bound: float, quality: int = JPEG_QUALITY):
+        self.folder, self.format, self.bound, self.quality = folder, format, bound, quality
+        self.num_flows = self.num_frames = 0
+        self.archive = zipfile.ZipFile(folder / "flow.zip", "w") if format == "zip" else None
+        self.array = (folder / "flow.npy").open("wb") if format == "npy" else None
+        self.shape: tuple[int, ...] = ()  # of each flow
+
+    def write_flow(self, flow: NDArray[np.float32]) -> None:
+        """Append one flow (2,H,W) in pixels per frame."""
+        self.num_flows += 1
+        self.shape = flow.shape
+        if self.format in QUANTISED:
+            for axis, levels in zip("xy", quantise(flow, self.bound), strict=True):
+                self._put(f"flow_{axis}_{self.num_flows:05d}.jpg", jpeg(levels, self.quality))
+        elif self.array is not None:
+            if self.num_flows == 1:
+                self._write_header()
+            self.array.write(flow.astype("<f2").tobytes())
+        else:
+            self._put(f"flow_{self.num_flows:05d}.flo", flo(flow))
+
+    def write_frame(self, frame: NDArray[np.uint8]) -> None:
+        """Append one RGB frame (H,W,3) as img_00001.jpg …"""
+        self.num_frames += 1
+        self._put(f"img_{self.num_frames:05d}.jpg", jpeg(frame[..., ::-1], self.quality))
+
+    def close(self) -> None:
+        if self.archive is not None:
+            self.archive.close()
+        if self.array is not None:
+            self._write_header()
+            self.array.close()
+
+    def _put(self, name: str, data: bytes) -> None:
+        if self.archive is not None:
+            self.archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
+        else:
+            (self.folder / name).write_bytes(data)
+
+    def _write_header(self) -> None:
+        """Numpy leaves room in the header for the first axis to grow, so that it can be written again at the end."""
+        assert self.array is not None
+        self.array.seek(0)
+        header = {"descr": "<f2", "fortran_order": False, "shape": (self.num_flows, *self.shape)}
+        np.lib.format.write_array_header_1_0(self.array, header)
+
+
+class FlowReader:
+    """The flow of one video, as `FlowWriter` and a sidecar left it. Raises VideoError for a folder that is not whole."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.sidecar = read_sidecar(self.folder)
+        try:
+            self.format, self.bound = str(self.sidecar["format"]), float(self.sidecar["bound"])
+            self.num_flows = int(self.sidecar["num_flows"])
+            self._read = self._opened()
+        except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise self._damaged(error) from error
+
+    def __len__(self) -> int:
+        return self.num_flows
+
+    def __getitem__(self, index: int) -> NDArray[np.float32]:
+        """Flow `index` (from 0) as (2,H,W) float32 in pixels per frame."""
+        if not 0 <= index < self.num_flows:
+            raise IndexError(index)
+        try:
+            return self._read(index)
+        except (KeyError, ValueError, OSError, cv2.error, zipfile.BadZipFile) as error:
+            raise self._damaged(error) from error
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return (self[index] for index in range(self.num_flows))
+
+    def _opened(self) -> Callable[[int], NDArray[np.float32]]:
+        if self.format == "npy":
+            array = np.load(self.folder / "flow.npy", mmap_mode="r")
+            if len(array) != self.num_flows:
+                raise ValueError(f"flow.npy holds {len(array)} flows, {SIDECAR} says {self.num_flows}")
+            return lambda index: array[index].astype(np.float32)
+        if self.format == "flo":
+            return lambda index: read_flo((self.folder / f"flow_{index + 1:05d}.flo").read_bytes())
+        if self.format == "zip":
+            archive = zipfile.ZipFile(self.folder / "flow.zip")
+            return lambda index: self._pictures(archive.read, index)
+        if self.format == "jpg":
+            return lambda index: self._pictures(lambda name: (self.folder / name).read_bytes(), index)
+        raise ValueError(f"unknown format {self.format!r}")
+
+    def _pictures(self, read: Callable[[str], bytes], index: int) -> NDArray[np.float32]:
+        names = [f"flow_{axis}_{index + 1:05d}.jpg" for axis in "xy"]
+        found = [cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_GRAYSCALE) for name in names]
+        levels = [picture for picture in found if picture is not None]
+        if len(levels) < len(names):
+            raise ValueError(f"{names[0]} or {names[1]} is no picture")
+        return dequantise(np.stack(levels).astype(np.uint8), self.bound)
+
+    def _damaged(self, error: Exception) -> VideoError:
+        return VideoError(f"damaged flow: {shown(self.folder)}: {shown(str(error))}; extract it again with --overwrite")
+
+
+def read_sidecar(folder: Path) -> dict[str, Any]:
+    """What `flow.json` in a folder says. Raises VideoError where there is none or it is no record."""
+    try:
+        content = json.loads((folder / SIDECAR).read_text("utf-8"))
+    except OSError as error:
+        raise VideoError(f"no flow: {shown(folder)}: no {SIDECAR} in it; make it with i3d extract-flow") from error
+    except ValueError as error:
+        raise VideoError(f"damaged flow: {shown(folder)}: {SIDECAR} is no JSON; extract it again with --overwrite") from error
+    if not isinstance(content, dict):
+        raise VideoError(f"damaged flow: {shown(folder)}: {SIDECAR} is no record; extract it again with --overwrite")
+    return content
+
+
+def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
+    """A grey (H,W) or BGR (H,W,3) picture as JPEG."""
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return data.tobytes()
+
+
+def flo(flow: NDArray[np.float32]) -> bytes:
+    """A flow (2,H,W) in Middlebury's format: a magic number, width, height, then (x, y) of each pixel, little-endian."""
+    _, height, width = flow.shape
+    return FLO_MAGIC.tobytes() + np.array([width, height], "<i4").tobytes() + flow.transpose(1, 2, 0).astype("<f4").tobytes()
+
+
+def read_flo(data: bytes) -> NDArray[np.float32]:
+    """The flow (2,H,W) in a file of Middlebury's format. Raises ValueError."""
+    if data[:4] != FLO_MAGIC.tobytes() or len(data) < 12:
+        raise ValueError("no .flo file")
+    width, height = np.frombuffer(data, "<i4", 2, 4)
+    return np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1).copy()
+
+
+def flow_picture(flow: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
+    """A flow as an RGB picture (H,W,3) uint8: the hue is its direction, the colour's strength its length; white is still."""
+    length, angle = cv2.cartToPolar(flow[0], flow[1], angleInDegrees=True)
+    strength = np.clip(length / bound, 0, 1) * 255
+    hsv = np.stack([angle / 2, strength, np.full_like(strength, 255)], axis=-1)
+    return np.asarray(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB), np.uint8)

@@ -1,0 +1,234 @@
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from media import moving, write_audio, write_video
+
+import i3dcli
+from i3dcli.cli import main
+from i3dcli.extract import FlowOptions, claimed, extract_videos
+from i3dcli.flow.storage import FlowReader
+
+SMALL = ("--short-side", "32")
+
+
+def extract(*arguments):
+    return CliRunner().invoke(main, ["extract-flow", *map(str, arguments), *SMALL], catch_exceptions=False)
+
+
+def files(folder):
+    """Every file below a folder with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def videos(folder, count, frames=12):
+    folder.mkdir()
+    for i in range(count):
+        (folder / f"class {i % 2}").mkdir(exist_ok=True)
+        write_video(folder / f"class {i % 2}" / f"v{i}.mp4", moving(frames, 32, 40, seed=i))
+    return folder
+
+
+def test_flow_on_disk_is_the_flow_of_the_python_api(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(6, 64, 80))
+    result = extract(path, "--out", tmp_path / "out", "--format", "npy")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{tmp_path}/out/clip\n", "")
+    expected = i3dcli.compute_flow(i3dcli.read_video(path, short_side=32)).numpy()
+    np.testing.assert_allclose(np.stack(list(FlowReader(tmp_path / "out" / "clip"))), expected, atol=0.002)
+
+
+@pytest.mark.parametrize("count", [2, 3, 255, 256, 257, 1025])
+def test_n_frames_give_n_minus_1_flows(tmp_path, count):
+    path = write_video(tmp_path / "clip.mp4", moving(count, 16, 20, step=(0, 1)))
+    list(extract_videos([str(path)], tmp_path / "out", FlowOptions(format="zip", short_side=16)))
+    reader = FlowReader(tmp_path / "out" / "clip")
+    assert len(list(reader)) == count - 1 == reader.sidecar["num_frames"] - 1
+
+
+def test_class_folders_are_kept_and_the_sidecar_says_how_it_was_made(tmp_path):
+    source = videos(tmp_path / "in", 2)
+    assert extract(source, "--out", tmp_path / "out", "--frames", "--bound", "10", "--tau", "0.2").exit_code == 0
+    folder = tmp_path / "out" / "class 1" / "v1"
+    names = {f"{kind}_{t:05d}.jpg" for kind in ("flow_x", "flow_y") for t in range(1, 12)} | {
+        f"img_{t:05d}.jpg" for t in range(1, 13)
+    }
+    assert {path.name for path in folder.iterdir()} == names | {"flow.json"}
+    record = json.loads((folder / "flow.json").read_text())
+    expected = {"algorithm": "tvl1", "bound": 10.0, "fps": 25.0, "short_side": 32, "height": 32, "width": 40, "zero_level": 128}
+    expected |= {
+        "num_frames": 12,
+        "num_flows": 11,
+        "source": "v1.mp4",
+        "source_bytes": (source / "class 1" / "v1.mp4").stat().st_size,
+    }
+    assert {key: record[key] for key in expected} == expected
+    assert record["parameters"] | {"tau": 0.2, "lambda_": 0.15, "median": 5} == record["parameters"]
+    assert record["tool"] == f"i3d {i3dcli.__version__}"
+
+
+def test_what_is_there_is_kept_and_what_was_made_otherwise_is_an_error(tmp_path):
+    source = videos(tmp_path / "in", 2)
+    extract(source, "--out", tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    assert extract(source, "--out", tmp_path / "out").stdout.count("\n") == 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    other = extract(source, "--out", tmp_path / "out", "--bound", "32")
+    assert (other.exit_code, other.stdout, other.stderr.count("\n")) == (1, "", 1)
+    assert "bound 20.0 there, 32.0 asked; use --overwrite" in other.stderr
+    assert extract(source, "--out", tmp_path / "out", "--bound", "32", "--overwrite").exit_code == 0
+    assert FlowReader(tmp_path / "out" / "class 0" / "v0").bound == 32.0
+    write_video(source / "class 0" / "v0.mp4", moving(20, 32, 40))
+    assert "source_bytes" in extract(source, "--out", tmp_path / "out", "--bound", "32").stderr
+
+
+def test_bad_videos_are_recorded_and_the_rest_goes_on(tmp_path):
+    source = videos(tmp_path / "in", 2)
+    (source / "text.mp4").write_text("hello")
+    write_audio(source / "sound.mp4")
+    write_video(source / "one.mp4", moving(1, 32, 40))
+    result = extract(source, tmp_path / "absent.mp4", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout.count("\n"), result.stderr.count("\n")) == (1, 2, 4)
+    recorded = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert sorted(Path(entry["file"]).name for entry in recorded) == ["absent.mp4", "one.mp4", "sound.mp4", "text.mp4"]
+    assert all(entry["reason"] in result.stderr for entry in recorded)
+    for name in ("text.mp4", "sound.mp4", "one.mp4"):
+        write_video(source / name, moving(3, 32, 40))
+    write_video(tmp_path / "absent.mp4", moving(3, 32, 40))
+    assert extract(source, tmp_path / "absent.mp4", "--out", tmp_path / "out").exit_code == 0
+    assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_two_videos_do_not_go_into_one_folder(tmp_path):
+    paths = [write_video(tmp_path / name, moving(3, 32, 40)) for name in ("a.mp4", "a.avi")]
+    result = extract(*paths, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "two videos for one folder" in result.stderr and result.stdout.count("\n") == 1
+
+
+def test_a_folder_of_pictures_is_a_video(tmp_path):
+    pictures = tmp_path / "frames"
+    pictures.mkdir()
+    for t, frame in enumerate(moving(11, 32, 40), start=1):
+        cv2.imwrite(str(pictures / f"img_{t}.png"), frame[..., ::-1])  # 10 comes after 9, not after 1
+    assert extract(pictures, "--out", tmp_path / "out", "--format", "npy").exit_code == 0
+    flow = np.stack(list(FlowReader(tmp_path / "out" / "frames")))
+    assert flow.shape == (10, 2, 32, 40)
+    np.testing.assert_allclose(np.median(flow, axis=(2, 3)), np.tile([2, 1], (10, 1)), atol=0.3)  # right and down
+
+
+def test_shards_together_write_what_one_process_writes(tmp_path):
+    source = videos(tmp_path / "in", 5, frames=4)
+    extract(source, "--out", tmp_path / "whole")
+    for shard in ("0/2", "1/2"):
+        extract(source, "--out", tmp_path / "parts", "--shard", shard)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_torchruns_ranks_share_the_list(tmp_path):
+    source = videos(tmp_path / "in", 3, frames=4)
+    extract(source, "--out", tmp_path / "whole")
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone", "-m", "i3dcli"]
+    command = [sys.executable, *torchrun, "extract-flow", str(source), "--out", str(tmp_path / "parts"), *SMALL]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    assert result.stdout.count("\n") == 3
+
+
+def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
+    with claimed(tmp_path / "out" / "clip") as work:
+        assert work is not None
+        result = extract(path, "--out", tmp_path / "out")
+        assert result.exit_code == 0 and result.stderr == f"Note: left to another process: {path}\n"
+    assert extract(path, "--out", tmp_path / "out").stdout.count("\n") == 1
+
+
+def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
+    source = videos(tmp_path / "in", 6, frames=30)
+    arguments = ["extract-flow", str(source), *SMALL, "--out"]
+    subprocess.run([sys.executable, "-m", "i3dcli", *arguments, str(tmp_path / "whole")], check=True, capture_output=True)
+    rng = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-m", "i3dcli", *arguments, str(tmp_path / "cut")], stdout=subprocess.PIPE)
+        process.stdout.readline()  # at least one video is there
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        for sidecar in (tmp_path / "cut").glob("*/v*/flow.json"):
+            assert len(list(FlowReader(sidecar.parent))) == 29
+        shutil.rmtree(next(iter((tmp_path / "cut").glob("*/v*"))))  # so that there is work for the next round
+    subprocess.run([sys.executable, "-m", "i3dcli", *arguments, str(tmp_path / "cut")], check=True, capture_output=True)
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+
+
+def test_viz_writes_a_video_of_the_flow(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(8, 32, 41, step=(0, 3)))
+    assert extract(path, "--out", tmp_path / "out", "--viz").exit_code == 0
+    picture = i3dcli.read_video(tmp_path / "out" / "clip" / "flow.mp4", short_side=32)
+    assert picture.shape == (7, 3, 32, 40)
+    red, green, blue = picture.float().mean(dim=(0, 2, 3))
+    assert red > green and red > blue  # the picture moves right, which is red
+
+
+@pytest.mark.parametrize("algorithm", ["dis", "farneback"])
+def test_quick_algorithms_see_the_motion_and_are_recorded(tmp_path, algorithm):
+    path = write_video(tmp_path / "clip.mp4", moving(4, 64, 80))
+    assert (
+        extract(path, "--out", tmp_path / "out", "--format", "npy", "--algorithm", algorithm, "--short-side", "64").exit_code
+        == 0
+    )
+    reader = FlowReader(tmp_path / "out" / "clip")
+    assert (reader.sidecar["algorithm"], reader.sidecar["parameters"]) == (algorithm, None)
+
+
+def test_median_and_rates_are_options(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(10, 32, 40), fps=50)
+    extract(path, "--out", tmp_path / "out", "--fps", "native", "--median", "0")
+    record = FlowReader(tmp_path / "out" / "clip").sidecar
+    assert (record["fps"], record["num_frames"], record["parameters"]["median"]) == (50.0, 10, 0)
+    assert extract(path, "--out", tmp_path / "out", "--fps", "native", "--median", "0").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--fps", "0"], "--fps '0' is neither"),
+        (["--shard", "2/2"], "'2/2' is not I/N"),
+        (["--bound", "0"], "0"),
+        (["--algorithm", "dis", "--tau", "0.1"], "--tau is of TV-L1"),
+        (["--scale-step", "1"], "is not in the range"),
+    ],
+)
+def test_absurd_options_are_one_line(tmp_path, options, text):
+    result = extract(tmp_path / "clip.mp4", "--out", tmp_path / "out", *options)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1) and text in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_is_a_file_is_one_line(tmp_path):
+    (tmp_path / "out").touch()
+    result = extract(write_video(tmp_path / "clip.mp4", moving(3, 32, 40)), "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1) and "cannot write" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files by RLIMIT_FSIZE, as a full disk would")
+def test_a_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_finished(tmp_path):
+    source = videos(tmp_path / "in", 2, frames=4)
+    write_video(source / "class 1" / "z.mp4", moving(200, 32, 40))
+    extract(source / "class 0", "--out", tmp_path / "warm")  # keeps numba's compiled code, which is larger than the limit
+    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    code += "; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2); from i3dcli.cli import main; main()"
+    arguments = ["extract-flow", str(source), "--out", str(tmp_path / "out"), "--format", "npy", *SMALL]
+    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "File too large" in result.stderr
+    assert {path.parent.name for path in (tmp_path / "out").rglob("flow.json")} == {"v0", "v1"}
+    assert not list((tmp_path / "out").rglob(".*"))
