@@ -149,6 +149,7 @@ def tvl1_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--shard", callback=shard_from_text, metavar="I/N", help="Take every N-th video from the I-th on, counted from 0."
 )
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where TV-L1 runs; cuda is new and untried.")
 @click.option("--threads", type=click.IntRange(1), help="Pairs computed at once.  [default: every core]")
 @tvl1_options
 @click.pass_context
@@ -163,9 +164,10 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
       i3d extract-flow videos/ --out flow/
       i3d extract-flow @list.txt --out flow/ --format zip --shard 3/8
     """
-    run = {name: options.pop(name) for name in ("overwrite", "shard", "threads")}
+    run = {name: options.pop(name) for name in ("overwrite", "shard", "device", "threads")}
     from . import extract as verb
 
+    check_cuda(run["device"])
     failed = False
     chosen = flow_options(**options)
     for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
@@ -177,6 +179,18 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
         else:
             say(shown(outcome.folder))
     ctx.exit(1 if failed else 0)
+
+
+def check_cuda(device: str) -> None:
+    """Raise I3DError for "cuda" where it, or Triton, is not there."""
+    if device == "cuda":
+        from importlib.util import find_spec
+
+        from .two_stream import choose_device
+
+        choose_device(device)
+        if find_spec("triton") is None:
+            raise I3DError("no Triton: --device cuda: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
 
 
 def flow_options(algorithm: str, fps: str, **options: Any) -> FlowOptions:

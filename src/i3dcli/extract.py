@@ -67,6 +67,7 @@ def extract_videos(
     *,
     overwrite: bool = False,
     shard: tuple[int, int] = (0, 1),
+    device: str = "cpu",
     threads: int | None = None,
     progress: bool = False,
 ) -> Iterator[Outcome]:
@@ -89,7 +90,9 @@ def extract_videos(
     with pair_bar(todo, options, show=progress) as bar:
         for found in todo:
             try:
-                outcome = extract_video(found, out / found.key, options, overwrite=overwrite, bar=bar, threads=threads)
+                outcome = extract_video(
+                    found, out / found.key, options, overwrite=overwrite, bar=bar, device=device, threads=threads
+                )
             except VideoError as error:
                 failures.add(found.path, error)
                 outcome = Outcome(found.path, "failed", out / found.key, error=error)
@@ -134,7 +137,7 @@ def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
 
 
 def extract_video(
-    found: Found, folder: Path, options: FlowOptions, *, overwrite: bool, bar: tqdm[Any], threads: int | None
+    found: Found, folder: Path, options: FlowOptions, *, overwrite: bool, bar: tqdm[Any], device: str, threads: int | None
 ) -> Outcome:
     """Extract one video into `folder`, which appears whole or not at all."""
     video = Video(found.path, fps=options.fps, short_side=options.short_side)
@@ -146,7 +149,9 @@ def extract_video(
         writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
         viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
         with contextlib.closing(writer), viz or contextlib.nullcontext():
-            for frame, flow in with_flow(video, options.algorithm, options.parameters or TVL1(), threads=threads):
+            for frame, flow in with_flow(
+                video, options.algorithm, options.parameters or TVL1(), device=device, threads=threads
+            ):
                 if options.frames:
                     writer.write_frame(frame)
                 if flow is None:  # of the last frame

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import cast
 
 import cv2
@@ -37,18 +37,26 @@ def channels_first(flow: NDArray[np.float32]) -> Flow:
 
 
 QUICK: dict[str, Callable[[tuple[Grey, Grey]], Flow]] = {"dis": dis, "farneback": farneback}
+CUDA_PAIRS = 128  # computed at once on a CUDA device
 ALGORITHMS = (FLOW_ALGORITHM, *QUICK)
 
 
 def flow_stream(
-    frames: Iterable[Frame], algorithm: str = FLOW_ALGORITHM, params: TVL1 = TVL1(), *, threads: int | None = None
+    frames: Iterable[Frame],
+    algorithm: str = FLOW_ALGORITHM,
+    params: TVL1 = TVL1(),
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
 ) -> Iterator[Flow]:
     """Flows (2,H,W) float32 between successive (H,W,3) uint8 RGB frames, lazily, one fewer than frames.
 
     Channel 0 is x, right positive, channel 1 is y, down positive, in pixels per frame at the size of the frames.
-    `algorithm` is one of ALGORITHMS; `params` are those of "tvl1".
+    `algorithm` is one of ALGORITHMS; `params` and `device` ("cpu" or "cuda") are for "tvl1", `threads` for the CPU.
     """
     greys = (cast(Grey, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames)
+    if algorithm == FLOW_ALGORITHM and torch.device(device).type == "cuda":
+        return cuda_stream(greys, params, device=device)
     if algorithm == FLOW_ALGORITHM:
         return tvl1_stream(greys, params, threads=threads)
     if algorithm not in QUICK:
@@ -56,8 +64,24 @@ def flow_stream(
     return threaded_map(QUICK[algorithm], pairwise(greys), threads=threads)
 
 
+def cuda_stream(greys: Iterable[Grey], params: TVL1, *, device: str) -> Iterator[Flow]:
+    """TV-L1 flows between successive grey frames, in batches of pairs on a CUDA device."""
+    from .tvl1_cuda import tvl1_frames  # Triton is only there with CUDA builds of PyTorch
+
+    source = iter(greys)
+    batch = list(islice(source, CUDA_PAIRS + 1))
+    while len(batch) > 1:
+        yield from tvl1_frames(torch.from_numpy(np.stack(batch)).to(device), params).cpu().numpy()
+        batch = [batch[-1], *islice(source, CUDA_PAIRS)]
+
+
 def with_flow(
-    frames: Iterable[Frame], algorithm: str = FLOW_ALGORITHM, params: TVL1 = TVL1(), *, threads: int | None = None
+    frames: Iterable[Frame],
+    algorithm: str = FLOW_ALGORITHM,
+    params: TVL1 = TVL1(),
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
 ) -> Iterator[Moment]:
     """Each frame with the flow from it to the next; the last one's is None."""
     held: deque[Frame] = deque()  # frames whose flow is being computed
@@ -67,7 +91,7 @@ def with_flow(
             held.append(frame)
             yield frame
 
-    for flow in flow_stream(held_frames(), algorithm, params, threads=threads):
+    for flow in flow_stream(held_frames(), algorithm, params, device=device, threads=threads):
         yield held.popleft(), flow
     yield from without_flow(held)
 
