@@ -160,6 +160,39 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, text):
     one_line(CliRunner().invoke(main, arguments), 2, text)
 
 
+def stored(video, out, *options):
+    arguments = ["extract-flow", str(video), "--out", str(out), *options]
+    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
+    return out
+
+
+def test_stored_flow_gives_the_prediction_of_computed_flow(run, video, model, tmp_path):
+    out = stored(video, tmp_path / "flow", "--format", "flo")
+    run(video, "--flow-dir", out, "--scores", tmp_path / "scores.npz")
+    with np.load(tmp_path / "scores.npz") as scores:
+        np.testing.assert_allclose(scores["flow"][0], model.predict(video).flow_logits, atol=1e-5)
+    result = run(video, "--flow-dir", stored(video, tmp_path / "jpg"))
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_stored_flow_of_other_making_is_noted_once(run, video, tmp_path):
+    other = write_video(tmp_path / "other.mp4", moving(5))
+    out = stored(video, tmp_path / "flow", "--algorithm", "dis", "--bound", "32")
+    stored(other, out, "--algorithm", "dis", "--bound", "32")
+    result = run(video, other, "--flow-dir", out)
+    assert result.exit_code == 0 and result.stderr.count("\n") == 1
+    assert "algorithm dis, trained on tvl1; bound 32.0, trained on 20.0" in result.stderr
+
+
+def test_stored_flow_of_another_video_or_size_or_none_is_one_line(run, video, tmp_path):
+    one_line(run(video, "--flow-dir", tmp_path), 1, "no flow.json in it; make it with i3d extract-flow")
+    longer = write_video(tmp_path / video.name, moving(20))
+    one_line(run(video, "--flow-dir", stored(longer, tmp_path / "longer")), 1, "got 19 flows for 12 frames")
+    small = stored(video, tmp_path / "small", "--short-side", "64")
+    result = run(video, "--flow-dir", small)
+    assert result.exit_code == 1 and "flow of another size" in result.stderr and "short_side 64" in result.stderr
+
+
 def test_labels_may_come_from_a_file(run, video, tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"Etikett {i}\n" for i in range(10)), "utf-8")
     assert json.loads(run(video, "--json", "--labels", tmp_path / "labels.txt").stdout)["top"][0]["label"].startswith(

@@ -60,6 +60,7 @@ def main() -> None:
 @click.option("--model", metavar="NAME", help=f"Weights by name.  [default: {defaults.MODEL}]")
 @click.option("--rgb", type=click.Path(), metavar="PATH", help="Checkpoint of the RGB stream, in place of --model.")
 @click.option("--flow", type=click.Path(), metavar="PATH", help="Checkpoint of the flow stream, in place of --model.")
+@click.option("--flow-dir", type=click.Path(), metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
 @click.option(
     "--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to run.  [default: both, or those given]"
 )
@@ -79,7 +80,7 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], form: str | None, to
       i3d predict video.mp4
       i3d predict --rgb rgb.pt --flow flow.pt --json clips/ > labels.jsonl
     """
-    scores, features = options.pop("scores"), options.pop("features")
+    scores, features, flow_dir = (options.pop(name) for name in ("scores", "features", "flow_dir"))
     check_outputs(scores, features)
     model = model_from_options(**options)
     from . import predict as verb
@@ -89,21 +90,23 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], form: str | None, to
         click.echo(",".join(verb.CSV_FIELDS))
     done, failed = [], False
     try:
-        for outcome in verb.predict_videos(model, videos, features=features is not None, progress=True):
+        for outcome in verb.predict_videos(model, videos, flow_dir=flow_dir, features=features is not None, progress=True):
             if isinstance(outcome, I3DError):
                 failed = True
                 click.echo(f"Error: {outcome}", err=True)
-                continue
-            click.echo(show(outcome, top_k))
-            warn_of_damage(outcome)
-            done.append(outcome)
+            elif isinstance(outcome, str):
+                click.echo(f"Note: {outcome}", err=True)
+            else:
+                click.echo(show(outcome, top_k))
+                warn_of_damage(outcome)
+                done.append(outcome)
     finally:  # what is done is kept, also when the next video is interrupted
         verb.write_outputs(done, scores=scores, features=features)
     ctx.exit(1 if failed else 0)
 
 
 def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int]:
-    """ "I/N" as (I, N); without it, this process's share under torchrun, or everything."""
+    """I/N as (I, N); without it, this process's share under torchrun, or everything."""
     if text is None:
         return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     index, slash, count = text.partition("/")

@@ -13,25 +13,46 @@ import numpy as np
 
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import atomic_write, find_videos
+from .files import FLOW_SIDECAR, Found, atomic_write, find_videos
+from .flow.storage import FlowReader
 from .two_stream import Prediction, TwoStream
 
 CSV_FIELDS = ("video", "duration_seconds", "model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)
 
 
 def predict_videos(
-    model: TwoStream, inputs: Iterable[str], *, features: bool = False, progress: bool = False
-) -> Iterator[Prediction | I3DError]:
-    """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it."""
+    model: TwoStream,
+    inputs: Iterable[str],
+    *,
+    flow_dir: str | None = None,
+    features: bool = False,
+    progress: bool = False,
+) -> Iterator[Prediction | I3DError | str]:
+    """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it.
+
+    `flow_dir` is an output folder of extract-flow, whose flow is used; where it was made otherwise than the model's
+    weights want it, a note that says so comes first.
+    """
+    noted = False
     for name in inputs:
         try:
             for video in find_videos(name):
                 try:
-                    yield model.predict(video.path, features=features, progress=progress)
+                    flow = None if flow_dir is None or "flow" not in model.nets else stored_flow(flow_dir, video)
+                    if flow is not None and not noted and (differing := model.mismatches(flow)):
+                        noted = True  # once for all videos
+                        yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"
+                    yield model.predict(video.path, flow=flow, features=features, progress=progress)
                 except VideoError as error:
                     yield error
         except DatasetError as error:
             yield error
+
+
+def stored_flow(flow_dir: str, video: Found) -> FlowReader:
+    """The flow of a video below an output folder of extract-flow, by its path or by its name. Raises VideoError."""
+    folders = [Path(flow_dir) / key for key in (video.key, video.key.name)]
+    return FlowReader(next((folder for folder in folders if (folder / FLOW_SIDECAR).exists()), folders[0]))
 
 
 def as_record(prediction: Prediction, top_k: int = TOP_K) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from .checkpoints import load_checkpoint
 from .clips import centre_crop, flow_clip, looped, rgb_clip, windows
 from .defaults import MODEL, STREAMS, TOP_K
 from .errors import CheckpointError, DatasetError, I3DError, VideoError, shown
-from .flow import Moment, with_flow, without_flow
+from .flow import Frame, Moment, with_flow, without_flow
+from .flow.storage import QUANTISED, FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
 from .video import Video
 
@@ -91,8 +92,12 @@ class TwoStream:
         self.preprocessing = next(iter(self.nets.values())).preprocessing  # what both streams share of it
 
     @torch.inference_mode()
-    def predict(self, video: str | Path, *, features: bool = False, progress: bool = False) -> Prediction:
+    def predict(
+        self, video: str | Path, *, flow: FlowReader | None = None, features: bool = False, progress: bool = False
+    ) -> Prediction:
         """Labels of a video of any length, in flat memory; `progress` shows a bar on stderr. Raises VideoError.
+
+        `flow` is the video's flow as `i3d extract-flow` stored it, in place of computing it.
 
         Up to 250 frames the whole clip is one pass, as in the paper; of a longer video, windows of 250 frames, whose
         logits are averaged by their number of steps in time. A clip too short for the network is looped.
@@ -101,7 +106,12 @@ class TwoStream:
         frames = tqdm(
             source, Path(video).name, source.estimated_frames, unit="frame", leave=False, disable=None if progress else True
         )
-        moments = with_flow(frames) if "flow" in self.nets else without_flow(frames)
+        if "flow" not in self.nets:
+            moments = without_flow(frames)
+        elif flow is None:
+            moments = with_flow(frames, self.nets["flow"].preprocessing.flow_algorithm)
+        else:
+            moments = with_stored_flow(frames, flow, video)
         tallies = {stream: Tally(keep_features=features) for stream in self.nets}
         num_frames = 0
         for window in windows(cropped(moments, self.preprocessing.crop)):
@@ -120,6 +130,15 @@ class TwoStream:
             stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
             features={stream: tally.features(num_frames, source.fps) for stream, tally in tallies.items()} if features else {},
         )
+
+    def mismatches(self, flow: FlowReader) -> list[str]:
+        """How stored flow differs from what the flow stream was trained on, in words; empty where it does not."""
+        trained = self.nets["flow"].preprocessing
+        expected = {"algorithm": trained.flow_algorithm, "fps": trained.fps, "short_side": trained.short_side}
+        found = [(key, flow.sidecar.get(key), value) for key, value in expected.items()]
+        if flow.format in QUANTISED:
+            found.append(("bound", flow.bound, trained.flow_bound))
+        return [f"{key} {there}, trained on {value}" for key, there, value in found if there != value]
 
     def clips(self, window: Sequence[Moment], video: str | Path) -> dict[str, Tensor]:
         """The network's inputs for a window of moments, by stream."""
@@ -161,6 +180,22 @@ class Tally:
         first = np.array(self.first_frames)
         last = np.minimum(first + HEAD_POOL[0] * FEATURE_STRIDE, num_frames)
         return Features(np.concatenate(self.rows), first / fps, last / fps)
+
+
+def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Path) -> Iterator[Moment]:
+    """Each frame with the stored flow from it to the next; raises VideoError where flow and video do not belong together."""
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        field = flow[count - 1] if count <= len(flow) else None
+        if field is not None and field.shape[1:] != frame.shape[:2]:
+            got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
+            raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
+        yield frame, field
+    if count != len(flow) + 1:
+        raise VideoError(
+            f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows for {count} frames of {shown(video)}, "
+            f"expected {count - 1}; extract it again"
+        )
 
 
 def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:
