@@ -87,7 +87,7 @@ def test_what_is_there_is_kept_and_what_was_made_otherwise_is_an_error(tmp_path)
     assert extract(source, "--out", tmp_path / "out", "--bound", "32", "--overwrite").exit_code == 0
     assert FlowReader(tmp_path / "out" / "class 0" / "v0").bound == 32.0
     write_video(source / "class 0" / "v0.mp4", moving(20, 32, 40))
-    assert "source_bytes" in extract(source, "--out", tmp_path / "out", "--bound", "32").stderr
+    assert "flow of another video" in extract(source, "--out", tmp_path / "out", "--bound", "32").stderr
 
 
 def test_bad_videos_are_recorded_and_the_rest_goes_on(tmp_path):

@@ -132,9 +132,7 @@ def refuse_other_files(path: str | Path) -> None:
     )
     for found, what in kinds:
         if found:
-            raise CheckpointError(
-                f"not a checkpoint: {shown(path)}: got {what}; expected a file written by torch.save, so download it again"
-            )
+            raise CheckpointError(f"not a checkpoint: {shown(path)}: got {what}; expected a file written by torch.save")
 
 
 def find_state_dict(content: dict[str, Any]) -> Mapping[str, Any]:

@@ -127,8 +127,12 @@ def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
         return False
     there = read_sidecar(folder)
     asked = json.loads(json.dumps(options.record()))  # as it would be read back
-    if found.path.exists():
-        asked["source_bytes"] = source_bytes(found.path)
+    if found.path.exists() and there.get("source_bytes") != source_bytes(found.path):
+        raise DatasetError(
+            f"flow of another video: {shown(folder)}: made from {shown(str(there.get('source')))} of "
+            f"{shown(str(there.get('source_bytes')))} bytes, {shown(found.path)} has {source_bytes(found.path)}; "
+            "choose another --out, or --overwrite if the video has changed"
+        )
     differing = sorted(key for key in asked if there.get(key) != asked[key])
     if differing:
         what = ", ".join(f"{key} {shown(str(there.get(key)))} there, {shown(str(asked[key]))} asked" for key in differing)

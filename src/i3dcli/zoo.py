@@ -124,7 +124,8 @@ def fetch(model: ZooModel, streams: tuple[str, ...] = STREAMS) -> dict[str, Path
         urls = " and ".join(model.files[stream].url for stream in streams)
         reason = error.reason if type(error) is urllib.error.URLError else error
         raise CheckpointError(
-            f"cannot download {model.name}: {reason}; put {urls} into {shown(target)} (or set $I3D_WEIGHTS)"
+            f"cannot download {model.name}: {reason}; fetch {urls} elsewhere and copy them into {shown(target)} "
+            "or ./weights, or set $I3D_WEIGHTS to the folder that holds them"
         ) from error
 
 
