@@ -1,6 +1,7 @@
 """TV-L1 against OpenCV's, on moving textures made here and on a video encoded here."""
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,18 @@ def test_wrong_frames_are_refused() -> None:
             tvl1(wrong, wrong)
     with pytest.raises(ValueError, match="differ in size"):
         tvl1(grey, grey[:19])
+
+
+def test_the_process_that_compiles_computes_what_later_ones_do(tmp_path: Path) -> None:
+    code = "import sys, numpy as np; from i3dcli.flow.tvl1 import tvl1; "
+    code += (
+        "a, b = np.random.default_rng(0).integers(0, 256, (2, 40, 56), np.uint8); sys.stdout.buffer.write(tvl1(a, b).tobytes())"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, loaded = (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout for _ in range(2)
+    )
+    assert compiled == loaded and any(tmp_path.rglob("*.nbi"))
 
 
 def test_works_where_no_compiled_code_can_be_kept(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def _kernel(*, fastmath: frozenset[str] = FAST) -> Callable[[Callable[..., Any]]
     """Compile on first use, once per machine, and run without the interpreter lock."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath), "error_model": "numpy"}
+        # Inlined, as otherwise the process that compiles calls other copies of the inner kernels than those that load
+        # its code from the cache, and copies may round differently.
+        options: dict[str, Any] = {"nogil": True, "forceinline": True, "fastmath": set(fastmath), "error_model": "numpy"}
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # neither the package nor the user's cache folder can be written
