@@ -140,14 +140,16 @@ def tvl1_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @main.command("extract-flow")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--out", required=True, type=click.Path(), metavar="DIR", help="Where each video gets a folder of its own.")
-@click.option("--format", type=click.Choice(["jpg", "zip", "npy", "flo"]), default="jpg", help="How flow is stored.")
+@click.option(
+    "--format", type=click.Choice(defaults.FLOW_FORMATS), default=defaults.FLOW_FORMATS[0], help="How flow is stored."
+)
 @click.option("--bound", type=POSITIVE, default=defaults.FLOW_BOUND, help="Pixels per frame at which jpg and zip are clamped.")
 @click.option("--fps", default=f"{defaults.FPS:g}", metavar="FPS|native", help="Frames per second to resample to.")
 @click.option("--short-side", type=click.IntRange(1), default=defaults.SHORT_SIDE, help="Pixels, resized to before the flow.")
 @click.option("--frames", is_flag=True, help="Write the RGB frames too, as img_00001.jpg ...")
 @click.option("--viz", is_flag=True, help="Write flow.mp4 too: hue is direction, strength is speed, white is still.")
-@click.option("--quality", type=click.IntRange(1, 100), default=95, help="Of JPEG pictures.")
-@click.option("--algorithm", type=click.Choice(["tvl1", "dis", "farneback"]), default=defaults.FLOW_ALGORITHM, help="Of flow.")
+@click.option("--quality", type=click.IntRange(1, 100), default=defaults.JPEG_QUALITY, help="Of JPEG pictures.")
+@click.option("--algorithm", type=click.Choice(defaults.FLOW_ALGORITHMS), default=defaults.FLOW_ALGORITHM, help="Of flow.")
 @click.option("--overwrite", is_flag=True, help="Do again what is there.")
 @click.option(
     "--shard", callback=shard_from_text, metavar="I/N", help="Take every N-th video from the I-th on, counted from 0."

@@ -16,6 +16,9 @@ MAX_CLIP_LEN = 250  # frames the network looks at in one pass at test time: 10 s
 MIN_CLIP_LEN = 9  # frames; fewer leave one feature step, and the head pools two
 FLOW_BOUND = 20.0  # pixels per frame, where flow is clamped before scaling to [-1, 1]; [readme], [author]
 FLOW_ALGORITHM = "tvl1"  # [paper] 2.5
+FLOW_ALGORITHMS = (FLOW_ALGORITHM, "dis", "farneback")
+FLOW_FORMATS = ("jpg", "zip", "npy", "flo")  # the first is what mmaction2 and TSN read
+JPEG_QUALITY = 95  # OpenCV's default
 
 MODEL = "kinetics400"  # the zoo's name of the weights used when none are named
 TOP_K = 5  # labels shown per video

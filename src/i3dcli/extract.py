@@ -16,11 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from . import __version__
-from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FPS, SHORT_SIDE
+from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE
 from .errors import DatasetError, I3DError, VideoError, shown
 from .files import FLOW_SIDECAR, Found, atomic_write, find_videos
 from .flow import with_flow
-from .flow.storage import JPEG_QUALITY, QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
+from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
 from .flow.tvl1 import TVL1
 from .video import Video, VideoWriter, picture_paths
 
@@ -31,7 +31,7 @@ FAILURES = "failures.jsonl"
 class FlowOptions:
     """How flow is made and stored; all of it is in the sidecar, under these names."""
 
-    format: str = "jpg"
+    format: str = FLOW_FORMATS[0]
     bound: float = FLOW_BOUND
     fps: float | None = FPS
     short_side: int = SHORT_SIDE

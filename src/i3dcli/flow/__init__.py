@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..defaults import FLOW_ALGORITHM
+from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS
 from .threads import threaded_map
 from .tvl1 import TVL1, tvl1_stream
 
@@ -38,7 +38,6 @@ def channels_first(flow: NDArray[np.float32]) -> Flow:
 
 QUICK: dict[str, Callable[[tuple[Grey, Grey]], Flow]] = {"dis": dis, "farneback": farneback}
 CUDA_PAIRS = 128  # computed at once on a CUDA device
-ALGORITHMS = (FLOW_ALGORITHM, *QUICK)
 
 
 def flow_stream(
@@ -52,7 +51,7 @@ def flow_stream(
     """Flows (2,H,W) float32 between successive (H,W,3) uint8 RGB frames, lazily, one fewer than frames.
 
     Channel 0 is x, right positive, channel 1 is y, down positive, in pixels per frame at the size of the frames.
-    `algorithm` is one of ALGORITHMS; `params` and `device` ("cpu" or "cuda") are for "tvl1", `threads` for the CPU.
+    `algorithm` is one of FLOW_ALGORITHMS; `params` and `device` ("cpu" or "cuda") are for "tvl1", `threads` for the CPU.
     """
     greys = (cast(Grey, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames)
     if algorithm == FLOW_ALGORITHM and torch.device(device).type == "cuda":
@@ -60,7 +59,7 @@ def flow_stream(
     if algorithm == FLOW_ALGORITHM:
         return tvl1_stream(greys, params, threads=threads)
     if algorithm not in QUICK:
-        raise ValueError(f"expected an algorithm of {', '.join(ALGORITHMS)}, got {algorithm = }")
+        raise ValueError(f"expected an algorithm of {', '.join(FLOW_ALGORITHMS)}, got {algorithm = }")
     return threaded_map(QUICK[algorithm], pairwise(greys), threads=threads)
 
 

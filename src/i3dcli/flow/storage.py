@@ -20,12 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..defaults import JPEG_QUALITY
 from ..errors import VideoError, shown
 from ..files import FLOW_SIDECAR as SIDECAR
 
-FORMATS = ("jpg", "zip", "npy", "flo")
 QUANTISED = ("jpg", "zip")
-JPEG_QUALITY = 95
 ZERO_LEVEL = 128  # of 255, where a flow of zero lands: denseflow's cvRound(127.5), half to even
 FLO_MAGIC = np.float32(202021.25)  # Middlebury's "PIEH"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same for every file, so that equal flow makes equal archives
