@@ -1,5 +1,6 @@
 import os
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -201,3 +202,56 @@ def test_a_name_with_a_line_break_stays_on_one_line(tmp_path):
 def test_absurd_options_are_refused(tmp_path, wrong):
     with pytest.raises(ValueError, match="expected 0 < fps"):
         Video(tmp_path / "any.mp4", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoding", "fps"),
+    [
+        (".mp4", {"codec": "libx264"}, 25),  # with B-frames
+        (".mp4", {"codec": "libx264", "fps": 50}, 25),
+        (".mp4", {"codec": "libx264", "fps": 10}, 25),
+        (".mkv", {"codec": "libx264"}, 30),
+        (".avi", {"codec": "mpeg4"}, 25),
+        (".ts", {"codec": "mpeg4"}, 25),
+    ],
+)
+def test_a_clip_from_the_middle_equals_that_part_of_the_whole(tmp_path, suffix, encoding, fps):
+    path = write_video(tmp_path / f"a{suffix}", moving(150, 48, 64), **encoding)
+    whole = decode(path, fps=fps)
+    video = Video(path, fps=fps, short_side=32)
+    for start in (0, 1, 13, len(whole) // 2, len(whole) - 3):
+        part = video.read(start, 5)
+        assert len(part) == min(5, len(whole) - start)
+        assert all((a == b).all() for a, b in zip(part, whole[start:], strict=False))
+    assert video.read(len(whole), 5) == []
+
+
+def test_a_clip_from_the_middle_decodes_only_from_the_key_frame_before_it(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", moving(300, 48, 64), codec="mpeg4")  # a key frame every 12
+    video = Video(path, short_side=32)
+    decoded = []
+    monkeypatch.setattr("i3dcli.video.SEEK_MARGIN_SECONDS", 0.0)
+    original = Video._decode_packets
+    monkeypatch.setattr(
+        Video, "_decode_packets", lambda *args: (decoded.append(frame.time) or frame for frame in original(*args))
+    )
+    assert len(video.read(250, 4)) == 4
+    assert len(decoded) < 30
+
+
+def test_a_clip_starts_where_the_files_own_clock_starts(tmp_path):
+    path = write_video(tmp_path / "late.mkv", numbered(50), times=[7 + i / 25 for i in range(50)])
+    assert numbers(Video(path, short_side=32).read(30, 3)) == [30, 31, 32]
+
+
+def test_a_clip_from_a_folder_of_pictures_opens_only_its_own(tmp_path):
+    for i, frame in enumerate(numbered(9)):
+        cv2.imwrite(str(tmp_path / f"img_{i:05d}.png"), frame)
+    (tmp_path / "img_00001.png").write_bytes(b"damaged")
+    assert numbers(Video(tmp_path, short_side=32).read(4, 3)) == [4, 5, 6]
+
+
+def test_a_file_that_cannot_be_entered_in_its_middle_is_read_from_its_start(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", numbered(40))
+    monkeypatch.setattr("i3dcli.video.SEEK_MARGIN_SECONDS", -2.0)  # lands on a key frame that is too late
+    assert numbers(Video(path, short_side=32).read(10, 3)) == [10, 11, 12]

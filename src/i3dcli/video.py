@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from .errors import VideoError, shown
 from .files import frame_names
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
+SEEK_MARGIN_SECONDS = 0.2
 MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
 
 av.logging.set_level(av.logging.PANIC)  # FFmpeg's own messages; what matters is raised or counted here
@@ -55,7 +57,7 @@ class Video:
         self.estimated_frames = None if seconds is None else max(1, round(seconds * self.fps))
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        frames = self._resampled() if self.resample else (picture for picture, _, _ in self._decoded())
+        frames = self._resampled() if self.resample else (picture() for picture, _, _ in self._decoded())
         empty = True
         for frame in frames:
             empty = False
@@ -63,54 +65,87 @@ class Video:
         if empty:
             raise VideoError(f"no frame could be decoded: {shown(self.path)}: {self._damage()}; encode or copy it again")
 
+    def read(self, start: int, count: int) -> list[NDArray[np.uint8]]:
+        """Frames start … start + count - 1 of those that iterating gives, fewer at the end of the video; none beyond it.
+
+        Decodes from the key frame before them on, so that a clip from the middle of a long video costs little more than
+        its own frames. A file that cannot be entered in the middle is decoded from its start. Raises VideoError.
+        """
+        if start > 0 and self.pictures:
+            return [picture() for picture, _, _ in self._decoded(pictures=self.pictures[start : start + count])]
+        if start > 0 and self.resample:
+            with contextlib.suppress(NoSeekError):
+                return list(itertools.islice(self._resampled(start), count))
+        return list(itertools.islice(self, start, start + count))
+
+    @functools.cached_property
+    def _first_time(self) -> float:
+        """Seconds on the file's clock at which its first frame is shown."""
+        for frame in self._decode_packets(self.path):
+            return 0.0 if frame.time is None else frame.time
+        raise VideoError(f"no frame could be decoded: {shown(self.path)}: {self._damage()}; encode or copy it again")
+
     def _damage(self) -> str:
         return "its frames are damaged" if self.damaged_frames else "the video stream is empty"
 
-    def _resampled(self) -> Iterator[NDArray[np.uint8]]:
-        """Every output frame from 0 on, the picture that is nearest to its time or was there last."""
-        slot = 0  # the next output frame
+    def _resampled(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
+        """Every output frame from `start` on, the picture that is nearest to its time or was there last.
+
+        Raises NoSeekError where the file cannot be entered before `start`.
+        """
+        slot = start  # the next output frame
         shift = 0.0  # seconds between the file's clock and ours
-        previous: tuple[NDArray[np.uint8], float] | None = None  # a picture, and when it ends
+        previous: tuple[Callable[[], NDArray[np.uint8]], float] | None = None  # a picture, and when it ends
         last_time = 0.0
-        for picture, file_time, duration in self._decoded():
+        for picture, file_time, duration in self._decoded(from_seconds=start / self.fps):
             if previous is None:
-                shift = -file_time
+                shift = -self._first_time if start else -file_time
+                if (file_time + shift) * self.fps > start + 0.5:
+                    raise NoSeekError
             time = file_time + shift
             if previous is not None and not last_time <= time <= last_time + MAX_GAP_SECONDS:
                 shift += previous[1] - time
                 time = previous[1]
             due = int(time * self.fps + 0.5)
             while previous is not None and slot < due:
-                yield previous[0]
+                yield previous[0]()
                 slot += 1
             previous, last_time = (picture, time + duration), time
         if previous is not None:
             for _ in range(max(1 if slot == 0 else 0, int(previous[1] * self.fps + 0.5) - slot)):
-                yield previous[0]
+                yield previous[0]()
 
-    def _decoded(self) -> Iterator[tuple[NDArray[np.uint8], float, float]]:
-        """Each frame as a scaled picture with its presentation time and duration in seconds."""
+    def _decoded(
+        self, *, from_seconds: float = 0.0, pictures: Sequence[Path] = ()
+    ) -> Iterator[tuple[Callable[[], NDArray[np.uint8]], float, float]]:
+        """Each frame as a scaled picture, made when it is called for, with its presentation time and duration in seconds."""
+        pictures = pictures or self.pictures
         period = 1 / self.source_fps
         time = -period
         size = None  # of the first frame; a stream that changes size on the way is scaled to it
-        for frame in self._decode_pictures() if self.pictures else self._decode_packets(self.path):
+        for frame in self._decode_pictures(pictures) if pictures else self._decode_packets(self.path, from_seconds):
             size = size or scaled_size(frame.height, frame.width, self.short_side)
             time = time + period if frame.time is None else frame.time
             seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
-            yield scaled_rgb(frame, size), time, min(seconds, MAX_GAP_SECONDS)
+            yield functools.cache(functools.partial(scaled_rgb, frame, size)), time, min(seconds, MAX_GAP_SECONDS)
 
-    def _decode_pictures(self) -> Iterator[av.VideoFrame]:
+    def _decode_pictures(self, pictures: Sequence[Path]) -> Iterator[av.VideoFrame]:
         """Each picture of a folder as a frame without a time."""
-        for path in self.pictures:
+        for path in pictures:
             for frame in itertools.islice(self._decode_packets(path), 1):
                 frame.pts = None
                 yield frame
 
-    def _decode_packets(self, path: str | Path) -> Iterator[av.VideoFrame]:
-        """Each frame of a file as decoded, in presentation order; damaged ones are counted."""
+    def _decode_packets(self, path: str | Path, from_seconds: float = 0.0) -> Iterator[av.VideoFrame]:
+        """Each frame of a file as decoded, in presentation order; damaged ones are counted.
+
+        With `from_seconds`, counted from the first frame, from the last key frame before it on. Raises NoSeekError.
+        """
         with open_container(path) as container:
             stream = video_stream(container, path)
             stream.thread_type = "SLICE"  # with frame threads, FFmpeg can deadlock when it closes a damaged VP8 stream
+            if from_seconds > 0:
+                seek(container, stream, self._first_time + from_seconds)
             packets = container.demux(stream)
             while True:
                 try:
@@ -122,6 +157,20 @@ class Video:
                 else:
                     self.damaged_frames += sum(frame.is_corrupt for frame in frames)
                     yield from frames
+
+
+class NoSeekError(Exception):
+    """A file cannot be entered in its middle; it never leaves this module."""
+
+
+def seek(container: av.container.InputContainer, stream: av.VideoStream, seconds: float) -> None:
+    """Go to a key frame at or before `seconds` on the file's clock. Raises NoSeekError."""
+    if not stream.time_base:
+        raise NoSeekError
+    try:  # files are indexed by decoding time, which with B-frames runs a few frames ahead
+        container.seek(int((seconds - SEEK_MARGIN_SECONDS) / stream.time_base), stream=stream)
+    except av.FFmpegError as error:
+        raise NoSeekError from error
 
 
 def picture_paths(path: str | Path) -> list[Path]:
