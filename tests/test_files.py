@@ -54,5 +54,10 @@ def test_what_is_no_list_is_refused(tmp_path, content, text):
             read(tmp_path / "list.txt")
 
 
+def test_the_mark_that_windows_puts_before_a_text_is_no_part_of_it(tmp_path):
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfjump\r\nrun\r\n")
+    assert read_labels(tmp_path / "classes.txt") == ("jump", "run")
+
+
 def test_names_that_are_not_unicode_can_be_shown():
     assert shown(os.fsdecode(b"caf\xe9\n.mp4")) == "caf�\\n.mp4"

@@ -94,7 +94,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
 def read_lines(path: Path) -> list[str]:
     """The non-empty lines of a text file, stripped; raises DatasetError where there are none."""
     try:
-        text = path.read_text("utf-8", errors="surrogateescape")
+        text = path.read_text("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise DatasetError(f"cannot read the list: {shown(path)}: {error.strerror}; give the path of a text file") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
