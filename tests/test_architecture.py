@@ -26,6 +26,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "flow.threads",
         "flow._tvl1_cpu",
     ),
+    ("datasets", "annotations", "lists"),
     ("files",),
     ("defaults", "errors", "__init__"),
 )

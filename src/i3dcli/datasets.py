@@ -1,0 +1,218 @@
+"""Labelled videos in the layouts people already have → samples; no video is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from .annotations import (
+    is_charades,
+    is_hmdb51,
+    is_kinetics,
+    is_ucf101,
+    read_charades,
+    read_hmdb51,
+    read_kinetics,
+    read_ucf101,
+)
+from .errors import DatasetError, shown
+from .lists import (
+    ClassIds,
+    Request,
+    Row,
+    Source,
+    distinct,
+    is_list,
+    numbered_classes,
+    read_folder,
+    read_list,
+    subfolders,
+    without_suffix,
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled video."""
+
+    path: Path  # a video file, or a folder of pictures
+    key: Path  # its path below the dataset's root without suffix, where extract-flow puts its flow
+    labels: tuple[int, ...]  # class ids from 0: one, or any number in multi-label data
+    spans: tuple[tuple[float, float], ...] = ()  # seconds of each label, where known (Charades); empty: the whole video
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The samples of a source by part, and the names of their classes."""
+
+    format: str  # one of FORMATS
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]  # empty where the source has one part only
+    multi_label: bool
+    missing: tuple[Path, ...]  # named by the source but not on disk; left out of train and test
+    summary: str  # one line, such as "ucf101 split 1: 9537 train, 3783 test, 101 classes, ids 1-based → 0-based"
+
+
+class Format(NamedTuple):
+    """How one kind of source is recognised and read."""
+
+    detects: Callable[[Path], bool]
+    read: Callable[[Request], Source]
+
+
+READERS = {  # the later, the more particular: detection starts from the end
+    "folder": Format(lambda path: bool(subfolders(path)), read_folder),
+    "list": Format(is_list, read_list),
+    "ucf101": Format(is_ucf101, read_ucf101),
+    "hmdb51": Format(is_hmdb51, read_hmdb51),
+    "kinetics": Format(is_kinetics, read_kinetics),
+    "charades": Format(is_charades, read_charades),
+}
+FORMATS = tuple(READERS)
+
+
+def load_dataset(
+    path: str | Path,
+    *,
+    format: str = "auto",
+    split: int = 1,
+    root: str | Path | None = None,
+    classes: Iterable[str] | None = None,
+    first_label: int | None = None,
+) -> Dataset:
+    """The labelled videos that a folder or file names.
+
+    `split` is UCF-101's and HMDB-51's. Relative names count from `root`: if not given, from the folder of the list, or
+    where the videos of official annotations usually lie. `classes` names the classes in the order of their ids, in place
+    of the source. `first_label` is the id of a list's first class, 0 if not given. Of a source with a validation and a
+    test part, `test` is the validation part. A video named twice is one sample. Raises DatasetError.
+    """
+    path = Path(path)
+    for place in (path, Path(root or path)):
+        if not place.exists():
+            raise DatasetError(f"no such path: {shown(place)}: expected a folder of classes, a list, or annotations; give one")
+    names = distinct(classes, "the names of classes") if classes is not None else None
+    format = detect(path) if format == "auto" else format
+    if format not in READERS:
+        raise DatasetError(
+            f"unknown format: {shown(path)}: got {shown(format)!r}, expected auto or one of {', '.join(FORMATS)}"
+        )
+    if (first_label is not None and format != "list") or (root is not None and format == "folder"):
+        option = "--root" if format == "folder" and root is not None else "--first-label"
+        raise DatasetError(f"no list: {shown(path)}: {option} is for lists, and this is read as {format}; leave it out")
+    source = READERS[format].read(Request(path, split, Path(root) if root else None, names, first_label))
+    rows = {part: rows for part, rows in source.parts.items() if part != "test" or "val" not in source.parts}
+    rows = rows or {"train": []}
+    left_out = ("test part left out for the validation part",) if len(rows) < len(source.parts) else ()
+    parts = {part: samples(part, rows[part], source, path) for part in rows}
+    train, test = parts.get("train", ()), parts.get("val", parts.get("test", ()))
+    check_overlap(train, test)
+    missing = tuple(dict.fromkeys(row.path for part in rows.values() for row in part if not row.found))
+    dataset = Dataset(format, source.classes, train, test, source.multi_label, missing, summary="")
+    title = f"{format} split {source.split}" if source.split else format
+    return replace(dataset, summary=summarise(title, dataset, *source.notes, *left_out))
+
+
+def detect(path: Path) -> str:
+    """The format of a folder or file; raises DatasetError where it is none."""
+    format = next((format for format, reader in reversed(READERS.items()) if reader.detects(path)), None)
+    if format is not None:
+        return format
+    files = sorted(os.listdir(path)) if path.is_dir() else []
+    held = f"a folder of {len(files)} files{f', first {shown(files[0])!r}' if files else ''}" if path.is_dir() else "a video"
+    raise DatasetError(
+        f"no dataset: {shown(path)}: got {held}, expected one of {', '.join(FORMATS)}; "
+        "give a folder with a folder of videos for each class, or a list of paths and labels"
+    )
+
+
+def samples(part: str, rows: list[Row], source: Source, path: Path) -> tuple[Sample, ...]:
+    """The videos of a part that are on disk, each once; raises DatasetError where there are none, or labels contradict."""
+    found = [row for row in rows if row.found]
+    if not rows:
+        raise DatasetError(f"empty split: {shown(path)}: nothing is marked {part}; give another split")
+    if not found:
+        raise DatasetError(
+            f"no video on disk: {shown(path)}: none of the {len(rows)} {part} videos is there, the first would be "
+            f"{shown(rows[0].path)}; give the folder that the videos lie in, not {shown(source.root)}, with --root"
+        )
+    kept: dict[str, Sample] = {}
+    root = Path(os.path.abspath(source.root))
+    for row, file in zip(found, resolved(row.path for row in found), strict=True):
+        if not row.labels and not source.multi_label:
+            raise DatasetError(
+                f"no label: {shown(path)}: {shown(row.path)} has none and can neither be trained nor scored on; "
+                "give the file of a labelled part"
+            )
+        sample = Sample(row.path, key_below(root, row.path), row.labels, row.spans)
+        other = kept.setdefault(file, sample)
+        if other.labels == row.labels:
+            continue
+        if not source.multi_label:
+            names = " and ".join(repr(shown(source.classes[labels[0]])) for labels in (other.labels, row.labels))
+            raise DatasetError(f"two labels for one video: {shown(path)}: {shown(row.path)} is {names}; keep one")
+        new = tuple(label for label in row.labels if row.spans or label not in other.labels)
+        kept[file] = replace(other, labels=other.labels + new, spans=other.spans + row.spans)
+    return tuple(kept.values())
+
+
+def key_below(root: Path, path: Path) -> Path:
+    """A video's path below `root` without suffix; of one that lies elsewhere the last two parts."""
+    absolute = Path(os.path.abspath(path))
+    inside = absolute.is_relative_to(root)
+    return without_suffix(absolute.relative_to(root) if inside else Path(*absolute.parts[-2:]))
+
+
+def resolved(paths: Iterable[Path]) -> Iterator[str]:
+    """The real path of each; each folder is resolved once, as datasets hold hundreds of thousands of files."""
+    folders: dict[str, str] = {}
+    for path in map(str, paths):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        yield os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], name)
+
+
+def check_overlap(train: tuple[Sample, ...], test: tuple[Sample, ...]) -> None:
+    """Raise DatasetError where a video is in both parts."""
+    trained = set(resolved(sample.path for sample in train))
+    both = [sample for sample, file in zip(test, resolved(sample.path for sample in test), strict=True) if file in trained]
+    if both:
+        raise DatasetError(
+            f"one video in both parts: {shown(both[0].path)}: got {len(both)} of {len(test)} test videos in train as well; "
+            "take them out of one part"
+        )
+
+
+def summarise(title: str, dataset: Dataset, *notes: str) -> str:
+    """What a dataset holds, on one line."""
+    counts = [f"{len(dataset.train)} train"] * bool(dataset.train) + [f"{len(dataset.test)} test"] * bool(dataset.test)
+    classes = f"{len(dataset.classes)} {'class' if len(dataset.classes) == 1 else 'classes'}"
+    multi_label = ["multi-label"] * dataset.multi_label
+    missing = [f"{len(dataset.missing)} missing"] * bool(dataset.missing)
+    return f"{title}: {', '.join([*counts, classes, *multi_label, *notes, *missing])}"
+
+
+def with_validation(train: Dataset, val: Dataset) -> Dataset:
+    """`train` with all of `val`'s samples as its test part: those of its test part or, where it is empty, of its train part.
+
+    Classes are matched by name and `val`'s ids become `train`'s; where a list names no classes, its ids are taken as
+    they are. Raises DatasetError for a class that `train` lacks and for a video in both.
+    """
+    unnamed = val.format == "list" and val.classes == numbered_classes(len(val.classes))
+    ids = ClassIds(train.classes, "training data")
+    names = train.classes[: len(val.classes)] + val.classes[len(train.classes) :] if unnamed else val.classes
+    to_train = [ids[name] for name in names]
+    test = tuple(replace(sample, labels=tuple(to_train[i] for i in sample.labels)) for sample in val.test or val.train)
+    check_overlap(train.train, test)
+    both = replace(
+        train,
+        test=test,
+        multi_label=train.multi_label or val.multi_label,
+        missing=tuple(dict.fromkeys(train.missing + val.missing)),
+    )
+    return replace(both, summary=summarise(train.format, both, f"test from {val.format}"))
