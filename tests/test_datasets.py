@@ -473,9 +473,10 @@ def test_what_is_no_dataset_is_said(tmp_path):
 
 def test_an_option_that_would_do_nothing_is_refused(tmp_path):
     make(tmp_path, "run/a.mp4")
-    text = "no list: .: {} is for lists, and this is read as folder; leave it out"
+    text = "option without use: .: got {}, but this is read as folder; leave it out"
     assert error(tmp_path, first_label=1) == text.format("--first-label")
     assert error(tmp_path, root=tmp_path) == text.format("--root")
+    assert error(tmp_path, split=2) == text.format("--split")
 
 
 @pytest.mark.parametrize("format", FORMATS)

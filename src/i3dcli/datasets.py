@@ -101,9 +101,13 @@ def load_dataset(
         raise DatasetError(
             f"unknown format: {shown(path)}: got {shown(format)!r}, expected auto or one of {', '.join(FORMATS)}"
         )
-    if (first_label is not None and format != "list") or (root is not None and format == "folder"):
-        option = "--root" if format == "folder" and root is not None else "--first-label"
-        raise DatasetError(f"no list: {shown(path)}: {option} is for lists, and this is read as {format}; leave it out")
+    unused = {
+        "--first-label": first_label is not None and format != "list",
+        "--root": root is not None and format == "folder",
+        "--split": split != 1 and format not in ("ucf101", "hmdb51"),
+    }
+    for option in (option for option, is_unused in unused.items() if is_unused):
+        raise DatasetError(f"option without use: {shown(path)}: got {option}, but this is read as {format}; leave it out")
     source = READERS[format].read(Request(path, split, Path(root) if root else None, names, first_label))
     rows = {part: rows for part, rows in source.parts.items() if part != "test" or "val" not in source.parts}
     rows = rows or {"train": []}
