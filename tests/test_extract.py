@@ -220,15 +220,32 @@ def test_an_output_folder_that_is_a_file_is_one_line(tmp_path):
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1) and "cannot write" in result.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files by RLIMIT_FSIZE, as a full disk would")
+def extract_with_largest_file(size, *arguments):
+    """Run in a process that cannot write files of more bytes, as where the disk is full."""
+    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    code += f"; resource.setrlimit(resource.RLIMIT_FSIZE, ({size},) * 2); from i3dcli.cli import main; main()"
+    command = [sys.executable, "-c", code, "extract-flow", *map(str, arguments), *SMALL]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files by RLIMIT_FSIZE")
 def test_a_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_finished(tmp_path):
     source = videos(tmp_path / "in", 2, frames=4)
     write_video(source / "class 1" / "z.mp4", moving(200, 32, 40))
     extract(source / "class 0", "--out", tmp_path / "warm")  # keeps numba's compiled code, which is larger than the limit
-    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    code += "; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2); from i3dcli.cli import main; main()"
-    arguments = ["extract-flow", str(source), "--out", str(tmp_path / "out"), "--format", "npy", *SMALL]
-    result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    result = extract_with_largest_file(100_000, source, "--out", tmp_path / "out", "--format", "npy")
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "File too large" in result.stderr
     assert {path.parent.name for path in (tmp_path / "out").rglob("flow.json")} == {"v0", "v1"}
     assert not list((tmp_path / "out").rglob(".*"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files by RLIMIT_FSIZE")
+def test_a_disk_that_takes_no_record_of_a_failure_ends_in_one_line_and_keeps_those_before(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_text("hello")
+    extract(tmp_path / "a.mp4", "--out", tmp_path / "out")
+    before = files(tmp_path / "out")
+    (tmp_path / "out" / ".failures.jsonl.1.tmp").touch()  # of a process that was killed
+    result = extract_with_largest_file(10, tmp_path / "b.mp4", "--out", tmp_path / "out")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1) and "failures.jsonl: File too large" in result.stderr
+    assert files(tmp_path / "out") == before

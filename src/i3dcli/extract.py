@@ -261,20 +261,29 @@ class Failures:
     def __init__(self, out: Path, videos: Sequence[Path]):
         """Forget what is recorded of `videos`, as they are tried again."""
         self.path = out / FAILURES
+        again = {shown(video) for video in videos}
         with folder_lock(out, wait=True):
-            if not self.path.exists():
-                return
-            again = {shown(video) for video in videos}
-            rest = [line for line in self.path.read_text("utf-8").splitlines() if json.loads(line)["file"] not in again]
-            if rest:
-                with atomic_write(self.path) as temporary:
-                    temporary.write_text("\n".join(rest) + "\n", "utf-8")
-            else:
-                self.path.unlink()
+            for rest in out.glob(f".{FAILURES}.*.tmp"):  # of killed processes
+                rest.unlink()
+            before = self._lines()
+            self._replace(before, [line for line in before if json.loads(line)["file"] not in again])
 
     def add(self, video: Path, error: Exception) -> None:
-        with folder_lock(self.path.parent, wait=True), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"file": shown(video), "reason": str(error)}, ensure_ascii=False) + "\n")
+        with folder_lock(self.path.parent, wait=True):
+            before = self._lines()
+            line = json.dumps({"file": shown(video), "reason": str(error)}, ensure_ascii=False)
+            self._replace(before, [*before, line])
+
+    def _lines(self) -> list[str]:
+        return self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+
+    def _replace(self, before: list[str], lines: list[str]) -> None:
+        """Raises I3DError, as on a full disk, and the file is then as before."""
+        if lines and lines != before:
+            with atomic_write(self.path) as temporary:
+                temporary.write_text("\n".join(lines) + "\n", "utf-8")
+        elif before and not lines:
+            self.path.unlink()
 
 
 @contextlib.contextmanager
