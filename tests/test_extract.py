@@ -170,6 +170,18 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
+def test_what_a_killed_overwrite_left_is_cleared_away(tmp_path):
+    source = videos(tmp_path / "in", 2, frames=3)
+    extract(source, "--out", tmp_path / "out")
+    whole = files(tmp_path / "out")
+    for rest in (".v0.partial", ".v0.old"):  # killed at work, or before the last step
+        (tmp_path / "out" / "class 0" / rest).mkdir()
+        (tmp_path / "out" / "class 0" / rest / "flow.json").write_text("{")
+        result = extract(source, "--out", tmp_path / "out")
+        assert (result.exit_code, result.stdout.count("\n")) == (0, 2)
+        assert files(tmp_path / "out") == whole and not list((tmp_path / "out").rglob(".*"))
+
+
 def test_viz_writes_a_video_of_the_flow(tmp_path):
     path = write_video(tmp_path / "clip.mp4", moving(8, 32, 41, step=(0, 3)))
     assert extract(path, "--out", tmp_path / "out", "--viz").exit_code == 0

@@ -81,7 +81,7 @@ def extract_videos(
     make_folder(out)
     videos, unnamed = find_all(inputs)
     mine = sorted(videos, key=lambda found: found.key)[shard[0] :: shard[1]]
-    todo = [found for found in mine if overwrite or not finished(found, out / found.key, options)]
+    todo = [found for found in mine if overwrite or not clean(out / found.key) or not finished(found, out / found.key, options)]
     failures = Failures(out, [found.path for found in mine])
     for found in sorted({*mine} - {*todo}):
         yield Outcome(found.path, "kept", out / found.key)
@@ -195,13 +195,23 @@ def source_bytes(path: Path) -> int:
     return sum(part.stat().st_size for part in picture_paths(path) or [path])
 
 
+def beside(folder: Path) -> tuple[Path, Path]:
+    """The folder to work in that becomes `folder`, and the place of the one that it replaces."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+
+
+def clean(folder: Path) -> bool:
+    """Whether nobody is at work on `folder`, nor was killed at it, as while redoing one that is finished."""
+    return not any(path.exists() for path in beside(folder))
+
+
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[Path | None]:
     """An empty folder to work in that becomes `folder` in one step on success and is removed on failure.
 
     None if another process is at work on the same. What a killed process left behind is cleared away.
     """
-    work, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    work, old = beside(folder)
     try:
         work.mkdir(parents=True, exist_ok=True)
         with folder_lock(work) as ours:
