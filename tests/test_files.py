@@ -1,11 +1,12 @@
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from i3dcli import DatasetError, I3DError
 from i3dcli.errors import shown
-from i3dcli.files import atomic_write, check_writable, find_videos, read_labels
+from i3dcli.files import atomic_write, check_writable, find_videos, locked, read_labels
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -31,6 +32,38 @@ def test_what_cannot_be_written_is_named(tmp_path):
         path.write_text("x")
     with pytest.raises(I3DError, match="create it first"):
         check_writable(tmp_path / "absent" / "file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
+def test_a_lock_is_held_by_one_and_is_lost_with_what_it_is_on(tmp_path, make):
+    path = tmp_path / "it"
+    make(path)
+    with locked(path) as first, locked(path) as second:
+        assert (first, second) == (True, False)
+    with locked(path) as again:
+        assert again
+    with locked(tmp_path / "absent") as held:
+        assert not held
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_who_waited_for_a_lock_on_what_was_removed_meanwhile_is_told(tmp_path):
+    (tmp_path / "it").touch()
+
+    def wait():
+        with locked(tmp_path / "it", wait=True) as held:
+            told.append(held)
+
+    told, waiting = [], threading.Thread(target=wait)
+    with locked(tmp_path / "it"):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        (tmp_path / "it").unlink()
+        (tmp_path / "it").touch()
+    waiting.join()
+    assert told == [False]
 
 
 def test_a_linked_folder_is_searched_once(tmp_path):

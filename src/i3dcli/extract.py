@@ -18,7 +18,7 @@ from tqdm import tqdm
 from . import __version__
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, atomic_write, find_videos
+from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked
 from .flow import with_flow
 from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
 from .flow.tvl1 import TVL1
@@ -214,7 +214,7 @@ def claimed(folder: Path) -> Iterator[Path | None]:
     work, old = beside(folder)
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with folder_lock(work) as ours:
+        with locked(work) as ours:
             if not ours:
                 yield None
                 return
@@ -237,24 +237,6 @@ def claimed(folder: Path) -> Iterator[Path | None]:
         ) from error
 
 
-@contextlib.contextmanager
-def folder_lock(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock on a folder until the end of the block; False if another process has it, or has just moved the folder."""
-    if os.name == "nt":  # folders cannot be locked there; processes should be given shards instead
-        yield True
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat())
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)
-
-
 def sync(folder: Path) -> None:
     """Have the system write the files of a folder to the disk, so that a finished one survives a power cut whole."""
     for path in (*folder.iterdir(), folder):
@@ -272,14 +254,14 @@ class Failures:
         """Forget what is recorded of `videos`, as they are tried again."""
         self.path = out / FAILURES
         again = {shown(video) for video in videos}
-        with folder_lock(out, wait=True):
+        with locked(out, wait=True):
             for rest in out.glob(f".{FAILURES}.*.tmp"):  # of killed processes
                 rest.unlink()
             before = self._lines()
             self._replace(before, [line for line in before if json.loads(line)["file"] not in again])
 
     def add(self, video: Path, error: Exception) -> None:
-        with folder_lock(self.path.parent, wait=True):
+        with locked(self.path.parent, wait=True):
             before = self._lines()
             line = json.dumps({"file": shown(video), "reason": str(error)}, ensure_ascii=False)
             self._replace(before, [*before, line])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,27 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise I3DError(f"cannot write: {shown(path)}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock on a folder or file that is there until the end of the block.
+
+    False if another process has it, or has just moved or removed what it is on.
+    """
+    if os.name == "nt":  # folders cannot be locked there; processes should be given shards instead
+        yield True
+        return
+    import fcntl
+
+    with ExitStack() as stack:
+        ours = False
+        with suppress(BlockingIOError, FileNotFoundError):
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # NFS locks only what can be written
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
+        yield ours
 
 
 def check_writable(path: str | Path) -> None:

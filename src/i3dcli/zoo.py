@@ -6,13 +6,12 @@ repository at the pinned commit, so nobody has to trust a checksum of ours.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from .defaults import STREAMS
 from .errors import CheckpointError, shown
+from .files import locked
 
 TIMEOUT_SECONDS = 30.0  # without a single byte
 TRIES = 3  # a broken transfer goes on where it broke
@@ -156,30 +156,42 @@ def download(file: WeightFile, folder: Path, *, timeout: float = TIMEOUT_SECONDS
     Raises OSError or HTTPException when the host cannot deliver, CheckpointError when it delivers other bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{file.name}.part"
-    with exclusive(partial):
-        if (folder / file.name).exists():  # another process fetched it while this one waited
-            verify(folder / file.name, file)
-            return folder / file.name
-        for left in reversed(range(TRIES)):
-            try:
-                transfer(file.url, partial, timeout=timeout)
-                break
-            except urllib.error.HTTPError as error:  # an answer, if not the file
-                error.close()
-                if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not left:
-                    raise
-                partial.unlink()  # more is here than there: start again
-            except (OSError, http.client.HTTPException):
-                if not left:
-                    raise
+    lock = folder / f"{file.name}.lock"
+    lock.touch()
+    with locked(lock, wait=True) as ours:
+        if not ours:  # the process that had it is done, and has removed it
+            return download(file, folder, timeout=timeout)
         try:
-            verify(partial, file)
-        except CheckpointError as error:
-            partial.unlink()
-            raise CheckpointError(f"{error} (what was downloaded is deleted)".replace("delete it and take", "from")) from error
-        os.replace(partial, folder / file.name)
-    return folder / file.name
+            return download_alone(file, folder, timeout=timeout)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def download_alone(file: WeightFile, folder: Path, *, timeout: float) -> Path:
+    """`download` by the one process that holds the lock, so that processes do not write into each other's files."""
+    path, partial = folder / file.name, folder / f"{file.name}.part"
+    if path.exists():  # another process fetched it while this one waited
+        verify(path, file)
+        return path
+    for left in reversed(range(TRIES)):
+        try:
+            transfer(file.url, partial, timeout=timeout)
+            break
+        except urllib.error.HTTPError as error:  # an answer, if not the file
+            error.close()
+            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not left:
+                raise
+            partial.unlink()  # more is here than there: start again
+        except (OSError, http.client.HTTPException):
+            if not left:
+                raise
+    try:
+        verify(partial, file)
+    except CheckpointError as error:
+        partial.unlink()
+        raise CheckpointError(f"{error} (what was downloaded is deleted)".replace("delete it and take", "from")) from error
+    os.replace(partial, path)
+    return path
 
 
 def transfer(url: str, partial: Path, *, timeout: float) -> None:
@@ -203,20 +215,3 @@ def transfer(url: str, partial: Path, *, timeout: float) -> None:
 
 def progress(name: str, have: int, total: int | None) -> tqdm:
     return tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True, disable=None)
-
-
-@contextlib.contextmanager
-def exclusive(partial: Path) -> Iterator[None]:
-    """Hold a lock on the download of one file, so that processes started together do not write into each other's."""
-    lock = partial.with_suffix(".lock")
-    with open(lock, "w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: no such lock; a mixed-up download is still refused by its blob id
-            pass
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
