@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from media import moving, write_audio, write_video
 
 import i3dcli
 from i3dcli.cli import main
+from i3dcli.defaults import TVL1
 
 
 @pytest.fixture
@@ -200,12 +202,20 @@ def test_labels_may_come_from_a_file(run, video, tmp_path):
     )
 
 
-def test_help_needs_no_torch_and_names_every_option():
-    code = "import sys; from i3dcli.cli import main; main(['-h'], standalone_mode=False); print({*HEAVY} & {*sys.modules})"
-    code = code.replace("HEAVY", "['torch', 'av', 'cv2', 'numba', 'numpy']")
+@pytest.mark.parametrize("command", [[], ["predict"], ["extract-flow"]])
+def test_help_needs_no_torch(command):
+    code = f"import sys; from i3dcli.cli import main; main([*{command}, '-h'], standalone_mode=False); "
+    code += "print({'torch', 'av', 'cv2', 'numba', 'numpy'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.endswith("set()\n")
+
+
+def test_help_names_every_option_and_its_default():
     text = CliRunner().invoke(main, ["predict", "-h"]).stdout
     assert all(option in text for option in ("--model", "--json", "--scores", "default: 5", "Examples:"))
+    text = " ".join(CliRunner().invoke(main, ["extract-flow", "-h"]).stdout.split())
+    for field in dataclasses.fields(TVL1):
+        option = f"--{field.name.rstrip('_').replace('_', '-')} "
+        assert re.search(rf"{option}[^[]+\[[^]]*default: {field.default}[;\]]", text.replace("[0|3|5]", "")), option
 
 
 def test_python_m_is_the_command():

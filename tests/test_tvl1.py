@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from i3dcli.defaults import TVL1
 from i3dcli.flow import tvl1 as module
-from i3dcli.flow.tvl1 import TVL1, tvl1, tvl1_stream
+from i3dcli.flow.tvl1 import tvl1, tvl1_stream
 
 Frame = NDArray[np.uint8]
 Flow = NDArray[np.float32]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from i3dcli.defaults import TVL1
 from i3dcli.flow import tvl1_cuda
-from i3dcli.flow.tvl1 import TVL1, tvl1
+from i3dcli.flow.tvl1 import tvl1
 from i3dcli.flow.tvl1_cuda import tvl1_batch, tvl1_frames
 
 pytest.importorskip("triton", reason="the kernels need Triton")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from . import __version__, defaults
 from .errors import I3DError, shown
@@ -116,24 +117,30 @@ def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None
 
 
 POSITIVE = click.FloatRange(0, min_open=True)
-TVL1_OPTIONS = (  # name, type, help
+TVL1_OPTIONS = (  # field of TVL1, type, help
     ("tau", POSITIVE, "Time step of the dual variable."),
-    ("lambda", POSITIVE, "Weight of the data term: smaller is smoother."),
+    ("lambda_", POSITIVE, "Weight of the data term: smaller is smoother."),
     ("theta", POSITIVE, "Tightness of the coupling."),
     ("scales", click.IntRange(1), "Levels of the pyramid."),
     ("warps", click.IntRange(1), "Warps per level."),
     ("epsilon", click.FloatRange(0), "Mean squared change, in pixels, below which iterations stop; squared."),
-    ("inner-iterations", click.IntRange(1), "Iterations between two median filters, at most."),
-    ("outer-iterations", click.IntRange(1), "Rounds of iterations per warp."),
-    ("scale-step", click.FloatRange(0, 1, min_open=True, max_open=True), "Size of a level to the one below it."),
+    ("inner_iterations", click.IntRange(1), "Iterations between two median filters, at most."),
+    ("outer_iterations", click.IntRange(1), "Rounds of iterations per warp."),
+    ("scale_step", click.FloatRange(0, 1, min_open=True, max_open=True), "Size of a level to the one below it."),
     ("median", click.Choice(["0", "3", "5"]), "Median filter: 5 as OpenCV's CPU class, 0 as its CUDA class and denseflow."),
 )
 
 
+def tvl1_option(field: str) -> str:
+    """As it is on the command line."""
+    return f"--{field.rstrip('_').replace('_', '-')}"
+
+
 def tvl1_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every parameter of TV-L1 as an option; one that is not given keeps OpenCV's default."""
-    for name, kind, text in reversed(TVL1_OPTIONS):
-        command = click.option(f"--{name}", type=kind, default=None, help=f"TV-L1: {text}")(command)
+    """Add every parameter of TV-L1 as an option."""
+    for field, kind, text in reversed(TVL1_OPTIONS):
+        default = getattr(defaults.TVL1(), field)
+        command = click.option(tvl1_option(field), field, type=kind, default=default, help=f"TV-L1: {text}")(command)
     return command
 
 
@@ -174,7 +181,7 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
 
     check_cuda(run["device"])
     failed = False
-    chosen = flow_options(**options)
+    chosen = flow_options(ctx, **options)
     for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
         if outcome.error is not None:
             failed = True
@@ -198,21 +205,16 @@ def check_cuda(device: str) -> None:
             raise I3DError("no Triton: --device cuda: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
 
 
-def flow_options(algorithm: str, fps: str, **options: Any) -> FlowOptions:
+def flow_options(ctx: click.Context, /, algorithm: str, fps: str, **options: Any) -> FlowOptions:
     """What the options of extract-flow ask for; raises UsageError for options that contradict each other."""
     from .extract import FlowOptions
-    from .flow.tvl1 import TVL1
 
-    names = {name: name.replace("-", "_") for name, *_ in TVL1_OPTIONS}
-    given = {key: options.pop(key) for key in names.values()}
-    given = {key: value for key, value in given.items() if value is not None}
-    if given and algorithm != defaults.FLOW_ALGORITHM:
-        raise click.UsageError(f"--{next(iter(given)).replace('_', '-')} is of TV-L1, not of --algorithm {algorithm}.")
-    if "lambda" in given:
-        given["lambda_"] = given.pop("lambda")
-    if "median" in given:
-        given["median"] = int(given["median"])
-    parameters = TVL1(**given) if algorithm == defaults.FLOW_ALGORITHM else None
+    chosen = {field: options.pop(field) for field, *_ in TVL1_OPTIONS}
+    parameters = None
+    if algorithm == defaults.FLOW_ALGORITHM:
+        parameters = defaults.TVL1(**{**chosen, "median": int(chosen["median"])})
+    elif given := [field for field in chosen if ctx.get_parameter_source(field) is not ParameterSource.DEFAULT]:
+        raise click.UsageError(f"{tvl1_option(given[0])} is of TV-L1, not of --algorithm {algorithm}.")
     return FlowOptions(algorithm=algorithm, fps=frame_rate(fps), parameters=parameters, **options)
 
 

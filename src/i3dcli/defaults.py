@@ -6,6 +6,7 @@ Sources: [paper] Carreira & Zisserman, "Quo Vadis, Action Recognition?", arXiv 1
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 FPS = 25.0  # frames per second; [paper] 2.4
@@ -36,3 +37,36 @@ class Preprocessing:
     clip_len: int = CLIP_LEN
     flow_algorithm: str = FLOW_ALGORITHM
     flow_bound: float = FLOW_BOUND
+
+
+@dataclass(frozen=True)
+class TVL1:
+    """Parameters of TV-L1, by default those of OpenCV's CPU class.
+
+    `median` is the side of the filter's window, 3 or 5; 0 and 1 mean none, as in OpenCV's CUDA class.
+    """
+
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    scales: int = 5
+    warps: int = 5
+    epsilon: float = 0.01
+    inner_iterations: int = 30
+    outer_iterations: int = 10
+    scale_step: float = 0.8
+    median: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("tau", "lambda_", "theta"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected a positive number")
+        for name in ("scales", "warps", "inner_iterations", "outer_iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.epsilon < math.inf:
+            raise ValueError(f"TVL1: epsilon: got {self.epsilon}, expected 0 or more")
+        if not 0 < self.scale_step < 1:
+            raise ValueError(f"TVL1: scale_step: got {self.scale_step}, expected a number between 0 and 1")
+        if self.median not in (0, 1, 3, 5):
+            raise ValueError(f"TVL1: median: got {self.median}, expected 0, 1, 3 or 5")

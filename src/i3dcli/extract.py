@@ -16,12 +16,11 @@ from typing import Any
 from tqdm import tqdm
 
 from . import __version__
-from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE
+from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .errors import DatasetError, I3DError, VideoError, shown
 from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked
 from .flow import with_flow
 from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
-from .flow.tvl1 import TVL1
 from .video import Video, VideoWriter, picture_paths
 
 FAILURES = "failures.jsonl"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS
+from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
 from .threads import threaded_map
-from .tvl1 import TVL1, tvl1_stream
+from .tvl1 import tvl1_stream
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB
 Grey = NDArray[np.uint8]  # (H,W)

@@ -20,49 +20,16 @@ Meinhardt-Llopis, Facciolo, "TV-L1 optical flow estimation", IPOL 2013; the medi
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..defaults import TVL1
 from . import _tvl1_cpu as cpu
 from .threads import threaded_map
 
 SMALLEST_SIDE = 16  # pixels; OpenCV makes no pyramid level with a shorter side
-
-
-@dataclass(frozen=True)
-class TVL1:
-    """Parameters, by default those of OpenCV's CPU class.
-
-    `median` is the side of the filter's window, 3 or 5; 0 and 1 mean none, as in OpenCV's CUDA class.
-    """
-
-    tau: float = 0.25
-    lambda_: float = 0.15
-    theta: float = 0.3
-    scales: int = 5
-    warps: int = 5
-    epsilon: float = 0.01
-    inner_iterations: int = 30
-    outer_iterations: int = 10
-    scale_step: float = 0.8
-    median: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("tau", "lambda_", "theta"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected a positive number")
-        for name in ("scales", "warps", "inner_iterations", "outer_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected at least 1")
-        if not 0 <= self.epsilon < np.inf:
-            raise ValueError(f"TVL1: epsilon: got {self.epsilon}, expected 0 or more")
-        if not 0 < self.scale_step < 1:
-            raise ValueError(f"TVL1: scale_step: got {self.scale_step}, expected a number between 0 and 1")
-        if self.median not in (0, 1, 3, 5):
-            raise ValueError(f"TVL1: median: got {self.median}, expected 0, 1, 3 or 5")
 
 
 def tvl1(previous: NDArray[np.uint8], following: NDArray[np.uint8], params: TVL1 = TVL1()) -> NDArray[np.float32]:

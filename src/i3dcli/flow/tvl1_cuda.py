@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .tvl1 import SMALLEST_SIDE, TVL1
+from ..defaults import TVL1
+from .tvl1 import SMALLEST_SIDE
 
 MOST_PAIRS = 256  # in a batch; it keeps the queueing of idle iterations below a tenth of the time
 MEMORY = 8 * 2**30  # bytes a batch may take, however large its frames
