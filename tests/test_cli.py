@@ -153,6 +153,7 @@ def test_wrong_weights_and_labels_are_one_line(run, checkpoints, video, tmp_path
         (["predict", "x", "--stream", "audio"], "'audio' is not one of"),
         (["predict", "x", "--rgb", "a.pt", "--model", "kinetics400"], "--model and --rgb or --flow name weights twice"),
         (["predict", "x", "--rgb", "a.pt", "--stream", "both"], "--stream both needs --flow PATH too"),
+        (["predict", "x", "--json", "--csv"], "--json and --csv are two forms"),
         (["predict", "x", "--frobnicate"], "No such option '--frobnicate'"),
         (["predct"], "No such command 'predct'"),
         (["--frobnicate"], "No such option '--frobnicate'"),

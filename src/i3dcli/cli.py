@@ -68,12 +68,12 @@ def main() -> None:
 @click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Labels to print.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.option("--labels", type=click.Path(), metavar="FILE", help="Names of the classes, one per line.")
-@click.option("--json", "form", flag_value="json", default=None, help="Print one JSON object per line and video.")
-@click.option("--csv", "form", flag_value="csv", default=None, help="Print CSV, one line per label.")
+@click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
+@click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
 @click.option("--scores", type=click.Path(), metavar="FILE.npz", help="Write the logits of each stream.")
 @click.option("--features", type=click.Path(), metavar="FILE.npz", help="Write the 1024-d features, with their seconds.")
 @click.pass_context
-def predict(ctx: click.Context, /, videos: tuple[str, ...], form: str | None, top_k: int, **options: Any) -> None:
+def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, **options: Any) -> None:
     """Print the most probable labels of each VIDEO: files, folders, or @list.txt.
 
     \b
@@ -81,13 +81,15 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], form: str | None, to
       i3d predict video.mp4
       i3d predict --rgb rgb.pt --flow flow.pt --json clips/ > labels.jsonl
     """
+    if json and csv:
+        raise click.UsageError("--json and --csv are two forms of the output; give one or the other.")
     scores, features, flow_dir = (options.pop(name) for name in ("scores", "features", "flow_dir"))
     check_outputs(scores, features)
     model = model_from_options(**options)
     from . import predict as verb
 
-    show = {None: verb.as_table, "json": verb.as_json, "csv": verb.as_csv}[form]
-    if form == "csv":
+    show = verb.as_json if json else verb.as_csv if csv else verb.as_table
+    if csv:
         click.echo(",".join(verb.CSV_FIELDS))
     done, failed = [], False
     try:
