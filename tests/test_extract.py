@@ -41,7 +41,7 @@ def videos(folder, count, frames=12):
 def test_flow_on_disk_is_the_flow_of_the_python_api(tmp_path):
     path = write_video(tmp_path / "clip.mp4", moving(6, 64, 80))
     result = extract(path, "--out", tmp_path / "out", "--format", "npy")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{tmp_path}/out/clip\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{tmp_path}/out/clip\n", "1 extracted\n")
     expected = i3dcli.compute_flow(i3dcli.read_video(path, short_side=32)).numpy()
     np.testing.assert_allclose(np.stack(list(FlowReader(tmp_path / "out" / "clip"))), expected, atol=0.002)
 
@@ -79,7 +79,8 @@ def test_what_is_there_is_kept_and_what_was_made_otherwise_is_an_error(tmp_path)
     source = videos(tmp_path / "in", 2)
     extract(source, "--out", tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
-    assert extract(source, "--out", tmp_path / "out").stdout.count("\n") == 2
+    again = extract(source, "--out", tmp_path / "out")
+    assert (again.stdout.count("\n"), again.stderr) == (2, "2 kept\n")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
     other = extract(source, "--out", tmp_path / "out", "--bound", "32")
     assert (other.exit_code, other.stdout, other.stderr.count("\n")) == (1, "", 1)
@@ -96,7 +97,8 @@ def test_bad_videos_are_recorded_and_the_rest_goes_on(tmp_path):
     write_audio(source / "sound.mp4")
     write_video(source / "one.mp4", moving(1, 32, 40))
     result = extract(source, tmp_path / "absent.mp4", "--out", tmp_path / "out")
-    assert (result.exit_code, result.stdout.count("\n"), result.stderr.count("\n")) == (1, 2, 4)
+    assert (result.exit_code, result.stdout.count("\n"), result.stderr.count("\n")) == (1, 2, 5)
+    assert result.stderr.endswith("\n2 extracted, 4 failed\n")
     recorded = [json.loads(line) for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
     assert sorted(Path(entry["file"]).name for entry in recorded) == ["absent.mp4", "one.mp4", "sound.mp4", "text.mp4"]
     assert all(entry["reason"] in result.stderr for entry in recorded)
@@ -147,7 +149,7 @@ def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):
     with claimed(tmp_path / "out" / "clip") as work:
         assert work is not None
         result = extract(path, "--out", tmp_path / "out")
-        assert result.exit_code == 0 and result.stderr == f"Note: left to another process: {path}\n"
+        assert result.exit_code == 0 and result.stderr == f"Note: left to another process: {path}\n1 elsewhere\n"
     assert extract(path, "--out", tmp_path / "out").stdout.count("\n") == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +172,7 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     """Compute the flow of each INPUT (videos, folders, folders of pictures, @list.txt) and store it below DIR.
 
     Running it again goes on where it stopped; several processes may share the work with --shard or torchrun. Prints
-    the folder of each video that is done.
+    the folder of each video that is done, and on stderr how many were extracted, kept as they were, or failed.
 
     \b
     Examples:
@@ -182,17 +183,18 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     from . import extract as verb
 
     check_cuda(run["device"])
-    failed = False
+    counts = Counter[str]()
     chosen = flow_options(ctx, **options)
     for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
+        counts[outcome.status] += 1
         if outcome.error is not None:
-            failed = True
             say(f"Error: {outcome.error}", err=True)
         elif outcome.status == "elsewhere":
             say(f"Note: left to another process: {shown(outcome.video)}", err=True)
         else:
             say(shown(outcome.folder))
-    ctx.exit(1 if failed else 0)
+    say(", ".join(f"{counts[status]} {status}" for status in verb.STATUSES if counts[status]) or "0 extracted", err=True)
+    ctx.exit(1 if counts["failed"] else 0)
 
 
 def check_cuda(device: str) -> None:

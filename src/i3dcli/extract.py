@@ -24,6 +24,7 @@ from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_
 from .video import Video, VideoWriter, picture_paths
 
 FAILURES = "failures.jsonl"
+STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; elsewhere: another process is on it
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Outcome:
     """What became of one video."""
 
     video: Path
-    status: str  # "extracted", "kept" (it was there already), "elsewhere" (another process is on it) or "failed"
+    status: str  # one of STATUSES
     folder: Path
     num_flows: int = 0
     error: VideoError | DatasetError | None = None
