@@ -4,6 +4,8 @@ Every quantity of a pyramid level is a flat float32 array whose rows have the sa
 one column of padding, and rounding up to whole vectors. The padding makes neighbours plain offsets (+1, +stride), so that
 stencils are loops without border cases, which LLVM turns into vector code. Indices are unsigned (`np.uintp`) because
 numba lets a signed index count from the end, and that test alone stops vectorisation.
+
+All is in one module because numba keeps compiled code until the file of its function changes, whatever else is inlined.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, no-any-return"
