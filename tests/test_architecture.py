@@ -11,7 +11,7 @@ SOURCE = Path(i3dcli.__file__).parent
 LAYERS = (  # top to bottom; modules of a row do not know each other, but for those that are listed later in it
     ("__main__",),
     ("cli",),
-    ("predict", "extract"),
+    ("predict", "extract", "inflate"),
     ("two_stream",),
     ("zoo", "checkpoints", "curves", "metrics"),
     (

@@ -149,7 +149,10 @@ CONTENTS = {
         {"state_dict": {"backbone.layer1.0.conv1.conv.weight": torch.ones(1, 1, 1, 1, 1)}},
         "mmaction2's I3D, an inflated ResNet",
     ),
-    "googlenet": ({"inception3a.branch1.conv.weight": torch.ones(1, 1, 1, 1)}, "the 2D network GoogLeNet (inflate it first)"),
+    "googlenet": (
+        {"inception3a.branch1.conv.weight": torch.ones(1, 1, 1, 1)},
+        "the 2D network GoogLeNet (run i3d inflate on it first)",
+    ),
     "2d": ({"conv1.weight": torch.ones(1, 1, 1, 1)}, "a 2D network of 1 tensors, the first conv1.weight"),
     "other": ({"stem.weight": torch.ones(1, 1, 1, 1, 1)}, "another network of 1 tensors, the first stem.weight"),
     "no tensors": ({"epoch": 3}, "got no tensors"),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, DatasetError, I3DError, VideoError
     from .flow import compute_flow
     from .i3d import I3D
+    from .inflate import inflate_googlenet, inflate_state_dict
     from .two_stream import Prediction, TwoStream, load_model
     from .video import read_video
     from .zoo import available_models
@@ -26,6 +27,8 @@ _HOMES = {
     "available_models": "zoo",
     "read_video": "video",
     "compute_flow": "flow",
+    "inflate_googlenet": "inflate",
+    "inflate_state_dict": "inflate",
     "I3DError": "errors",
     "VideoError": "errors",
     "CheckpointError": "errors",

@@ -164,7 +164,7 @@ def identify(tensors: Mapping[str, Tensor]) -> str:
     if any(key.startswith("backbone.layer1") for key in tensors):
         return "mmaction2's I3D, an inflated ResNet, which is another network"
     if any(key.startswith("inception3a.") for key in tensors):
-        return "the 2D network GoogLeNet (inflate it first)"
+        return "the 2D network GoogLeNet (run i3d inflate on it first)"
     if any(key.startswith(("blocks.", "s1.", "s2.")) for key in tensors):
         return "a network of pytorchvideo or SlowFast"
     dimensions = {tensor.ndim for tensor in tensors.values()}

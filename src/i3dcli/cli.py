@@ -197,6 +197,42 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     ctx.exit(1 if counts["failed"] else 0)
 
 
+@main.command()
+@click.argument("source", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), metavar="FILE", help="Where the checkpoint is written.")
+@click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Input of the I3D.")
+@click.option("--num-classes", type=click.IntRange(1), metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
+@click.option("--classes", type=click.Path(), metavar="FILE", help="Names of the new head's classes, one per line.")
+@click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
+def inflate(source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool) -> None:
+    """Turn the 2D ImageNet weights at SOURCE (torchvision's GoogLeNet) into an I3D to train, with a new random head.
+
+    Prints which filter became which, and how far activations on a still video are from the 2D network's.
+
+    \b
+    Examples:
+      i3d inflate googlenet.pth --out rgb.pt
+      i3d inflate googlenet.pth --out flow.pt --stream flow --classes labels.txt
+    """
+    if classes is not None and num_classes is not None:
+        raise click.UsageError("--classes and --num-classes name the classes twice; give one or the other.")
+    check_outputs(out)
+    from . import inflate as verb
+    from .checkpoints import save_checkpoint
+    from .files import read_labels
+    from .zoo import find_model
+
+    names = None
+    if classes is not None:
+        names = read_labels(classes)
+    elif num_classes is None:
+        names = find_model(defaults.MODEL).classes()
+    count = num_classes or len(names or ())
+    result = verb.inflate_checkpoint(source, stream=stream, num_classes=count, classes=names, rescale=not no_rescale)
+    save_checkpoint(result.net, out)
+    click.echo(result.as_table())
+
+
 def check_cuda(device: str) -> None:
     """Raise I3DError for "cuda" where it, or Triton, is not there."""
     if device == "cuda":
