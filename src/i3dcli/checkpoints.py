@@ -3,7 +3,8 @@
 A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads:
 
     format "i3d" · version 1 · state_dict · stream "rgb" | "flow" · num_classes · classes (names or None) · width ·
-    preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote it)
+    preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote it) · training (what a run needs to
+    go on, in the last.pt of a run; whoever loads the network ignores it)
 
 Other layouts are bare state_dicts, or dicts that hold one: pytorch-i3d's, whose keys are ours, and that of
 hassony2/kinetics_i3d_pytorch, which video_features shares. Nothing is executed and nothing is skipped silently.
@@ -72,8 +73,13 @@ def load_checkpoint(path: str | Path) -> I3D:
     return net.eval()
 
 
-def save_checkpoint(net: I3D, path: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
-    """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors."""
+def save_checkpoint(
+    net: I3D, path: str | Path, *, dtype: torch.dtype = torch.float32, training: Mapping[str, Any] | None = None
+) -> None:
+    """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors.
+
+    `training` is what a training run needs to go on, tensors and plain values.
+    """
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -86,6 +92,7 @@ def save_checkpoint(net: I3D, path: str | Path, *, dtype: torch.dtype = torch.fl
         "width": net.width,
         "preprocessing": dataclasses.asdict(net.preprocessing),
         "tool": f"i3d {__version__}",
+        **({} if training is None else {"training": dict(training)}),
     }
     with atomic_write(path) as temporary:
         torch.save(content, temporary)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from . import __version__
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked
+from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked, make_folder
 from .flow import with_flow
 from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
 from .video import Video, VideoWriter, picture_paths
@@ -304,13 +304,3 @@ def pair_bar(todo: Sequence[Found], options: FlowOptions, *, show: bool) -> Iter
             stop.set()
             if counter.is_alive():
                 counter.join()
-
-
-def make_folder(path: Path) -> None:
-    """Create an output folder and its parents, or raise I3DError."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise I3DError(f"cannot write: {shown(path)}: {error.strerror}; give another --out") from error
-    if not os.access(path, os.W_OK):
-        raise I3DError(f"cannot write: {shown(path)}: the folder is not writable; give another --out")

@@ -68,6 +68,16 @@ def check_writable(path: str | Path) -> None:
         raise I3DError(f"cannot write: {shown(path)}: the folder {shown(folder)} is not writable; choose another")
 
 
+def make_folder(path: Path) -> None:
+    """Create an output folder and its parents, or raise I3DError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise I3DError(f"cannot write: {shown(path)}: {error.strerror}; give another --out") from error
+    if not os.access(path, os.W_OK):
+        raise I3DError(f"cannot write: {shown(path)}: the folder is not writable; give another --out")
+
+
 class Found(NamedTuple):
     """A video that an input names."""
 

@@ -131,6 +131,12 @@ class I3D(nn.Module):
         """ "rgb" or "flow", told by the number of input channels."""
         return next(stream for stream, channels in IN_CHANNELS.items() if channels == self.in_channels)
 
+    def replace_head(self, num_classes: int) -> None:
+        """A new classifier of freshly drawn weights for other classes, whose names are not known yet."""
+        like = self.logits.conv3d.weight
+        self.logits = Unit3D(like.shape[1], num_classes, bare=True).to(like.device, like.dtype)
+        self.num_classes, self.classes = num_classes, None
+
     def forward_features(self, clips: Tensor) -> Tensor:
         """(N,C,T,H,W) in [-1, 1] → (N, 1024·width, T', H', W'), T' = T/8 and H' = H/32 rounded up, before pooling."""
         if clips.ndim != 5 or clips.shape[1] != self.in_channels:

@@ -13,8 +13,8 @@ import numpy as np
 
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, atomic_write, find_videos
-from .flow.storage import FlowReader
+from .files import atomic_write, find_videos
+from .flow.storage import FlowReader, find_flow
 from .two_stream import Prediction, TwoStream
 
 CSV_FIELDS = ("video", "duration_seconds", "model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)
@@ -38,8 +38,8 @@ def predict_videos(
         try:
             for video in find_videos(name):
                 try:
-                    flow = None if flow_dir is None or "flow" not in model.nets else stored_flow(flow_dir, video)
-                    if flow is not None and not noted and (differing := model.mismatches(flow)):
+                    flow = None if flow_dir is None or "flow" not in model.nets else FlowReader(find_flow(flow_dir, video.key))
+                    if flow is not None and not noted and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                         noted = True  # once for all videos
                         yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"
                     yield model.predict(video.path, flow=flow, features=features, progress=progress)
@@ -47,12 +47,6 @@ def predict_videos(
                     yield error
         except DatasetError as error:
             yield error
-
-
-def stored_flow(flow_dir: str, video: Found) -> FlowReader:
-    """The flow of a video below an output folder of extract-flow, by its path or by its name. Raises VideoError."""
-    folders = [Path(flow_dir) / key for key in (video.key, video.key.name)]
-    return FlowReader(next((folder for folder in folders if (folder / FLOW_SIDECAR).exists()), folders[0]))
 
 
 def as_record(prediction: Prediction, top_k: int = TOP_K) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .clips import centre_crop, flow_clip, looped, rgb_clip, windows
 from .defaults import MODEL, STREAMS, TOP_K
 from .errors import CheckpointError, DatasetError, I3DError, VideoError, shown
 from .flow import Frame, Moment, with_flow, without_flow
-from .flow.storage import QUANTISED, FlowReader
+from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
 from .video import Video
 
@@ -131,15 +131,6 @@ class TwoStream:
             features={stream: tally.features(num_frames, source.fps) for stream, tally in tallies.items()} if features else {},
         )
 
-    def mismatches(self, flow: FlowReader) -> list[str]:
-        """How stored flow differs from what the flow stream was trained on, in words; empty where it does not."""
-        trained = self.nets["flow"].preprocessing
-        expected = {"algorithm": trained.flow_algorithm, "fps": trained.fps, "short_side": trained.short_side}
-        found = [(key, flow.sidecar.get(key), value) for key, value in expected.items()]
-        if flow.format in QUANTISED:
-            found.append(("bound", flow.bound, trained.flow_bound))
-        return [f"{key} {there}, trained on {value}" for key, there, value in found if there != value]
-
     def clips(self, window: Sequence[Moment], video: str | Path) -> dict[str, Tensor]:
         """The network's inputs for a window of moments, by stream."""
         clips = {}
@@ -240,13 +231,11 @@ def load_model(
     return TwoStream(nets, name=title, labels=names, device=chosen)
 
 
-def load_stream(path: Path, stream: str) -> I3D:
-    """The checkpoint at `path`; raises CheckpointError if it is not of that stream."""
+def load_stream(path: Path, stream: str, *, remedy: str = "give them with --") -> I3D:
+    """The checkpoint at `path`; raises CheckpointError if it is not of that stream, with the option to use as remedy."""
     net = load_checkpoint(path)
     if net.stream != stream:
-        raise CheckpointError(
-            f"wrong stream: {shown(path)}: got {net.stream} weights, expected {stream}; give them with --{net.stream}"
-        )
+        raise CheckpointError(f"wrong stream: {shown(path)}: got {net.stream} weights, expected {stream}; {remedy}{net.stream}")
     return net
 
 

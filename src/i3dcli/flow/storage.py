@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..defaults import JPEG_QUALITY
+from ..defaults import JPEG_QUALITY, Preprocessing
 from ..errors import VideoError, shown
 from ..files import FLOW_SIDECAR as SIDECAR
 
@@ -122,6 +122,18 @@ class FlowReader:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return (self[index] for index in range(self.num_flows))
 
+    def mismatches(self, preprocessing: Preprocessing) -> list[str]:
+        """How this flow was made otherwise than `preprocessing` says, in words; empty where it was not."""
+        expected = {
+            "algorithm": preprocessing.flow_algorithm,
+            "fps": preprocessing.fps,
+            "short_side": preprocessing.short_side,
+        }
+        found = [(key, self.sidecar.get(key), value) for key, value in expected.items()]
+        if self.format in QUANTISED:
+            found.append(("bound", self.bound, preprocessing.flow_bound))
+        return [f"{key} {there}, trained on {value}" for key, there, value in found if there != value]
+
     def _opened(self) -> Callable[[int], NDArray[np.float32]]:
         if self.format == "npy":
             array = np.load(self.folder / "flow.npy", mmap_mode="r")
@@ -147,6 +159,12 @@ class FlowReader:
 
     def _damaged(self, error: Exception) -> VideoError:
         return VideoError(f"damaged flow: {shown(self.folder)}: {shown(str(error))}; extract it again with --overwrite")
+
+
+def find_flow(flow_dir: str | Path, key: Path) -> Path:
+    """The folder of a video's flow below an output folder of extract-flow, by as much of its path as is there."""
+    folders = [Path(flow_dir, *key.parts[first:]) for first in range(len(key.parts))]
+    return next((folder for folder in folders if (folder / SIDECAR).exists()), folders[0])
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:

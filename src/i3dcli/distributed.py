@@ -1,0 +1,64 @@
+"""The processes of one run, as torchrun starts them: which one this is, and what the others have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that work on one run; alone, every exchange gives back what was put in."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every process passed, in the order of their ranks, on each of them."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite `tensors` with those of the first process."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
+    """The group that torchrun started, and the device of this process: CUDA devices are dealt out by local rank."""
+    if "RANK" not in os.environ:
+        yield Group(), device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    yield Group(dist.get_rank(), dist.get_world_size()), device
+    dist.destroy_process_group()  # not after an error: the others may be waiting in an exchange, and torchrun ends them
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this run again after one of its processes died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def cores_per_process() -> int:
+    """CPU cores for each process of this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,0 +1,171 @@
+"""A network under training: what is fixed in it, and the step that moves the rest, in one process or many."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .clips import rgb_from_bytes
+from .distributed import Group
+from .errors import I3DError, shown
+from .i3d import BN_MOMENTUM, I3D, LAYERS
+from .loader import Batch
+from .recipes import TrainOptions
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BN_WARMUP = 10  # steps
+
+
+class Learner:
+    """An I3D with its optimizer on one device, and with its twins in the other processes of a group.
+
+    `report` is told the errors of unreadable videos. Randomness is a function of seed, step and rank, and of nothing
+    that happened before, so that `state()` needs no generator's state to go on exactly.
+    """
+
+    def __init__(
+        self,
+        net: I3D,
+        options: TrainOptions,
+        *,
+        group: Group,
+        device: torch.device,
+        multi_label: bool,
+        report: Callable[[Batch], None],
+        compile: bool = False,
+    ):
+        self.net: I3D = net.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.options, self.group, self.device, self.report = options, group, device, report
+        self.loss: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
+        self.multi_label = multi_label
+        freeze(net, until=options.freeze_until, statistics=options.freeze_bn)
+        trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+        kernels = [p for name, p in trained if name.endswith("conv3d.weight")]
+        others = [p for name, p in trained if not name.endswith("conv3d.weight")]  # biases and batch norm: no decay
+        groups = [{"params": kernels, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+        model: Any = net
+        if options.sync_bn:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        model = torch.compile(model) if compile else model
+        self.model = DistributedDataParallel(model) if group.size > 1 else model
+
+    def step(self, batches: Iterable[Batch], *, number: int, lr: float) -> tuple[float, float]:
+        """Step `number` of the optimizer over the clips of `accumulate` batches → their mean loss and accuracy.
+
+        Of multi-label data the accuracy is NaN. Raises I3DError when the loss is not finite, before anything is changed.
+        """
+        options = self.options
+        self.seed(number)
+        self.model.train()
+        freeze(self.net, until=options.freeze_until, statistics=options.freeze_bn)
+        set_bn_momentum(self.net, step=number)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        losses, accuracies = [], []
+        for count, batch in enumerate(batches, start=1):
+            self.report(batch)
+            clips, targets = self.to_device(batch)
+            waits = isinstance(self.model, DistributedDataParallel) and count < options.accumulate
+            with self.model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+                logits = self.forward(clips)
+                loss = self.loss(logits, targets)
+                losses.append(check_finite(loss.item(), batch, number))
+                self.scaler.scale(loss / options.accumulate).backward()
+            right = math.nan if self.multi_label else (logits.argmax(1) == targets).float().mean().item()
+            accuracies.append(right)
+        if options.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.net.parameters(), options.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return sum(losses) / len(losses), sum(accuracies) / len(accuracies)
+
+    @torch.inference_mode()
+    def evaluate(self, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+        """Logits (V,K) and targets of the clips that all processes see, on each of them; empty if none could be read."""
+        self.group.broadcast(self.net.buffers())  # each process has its own running statistics
+        self.model.eval()
+        mine = []
+        for batch in batches:
+            self.report(batch)
+            if batch.paths:
+                clips, targets = self.to_device(batch)
+                mine.append((self.forward(clips).cpu(), targets.cpu()))
+        pairs = [pair for part in self.group.gather(mine) for pair in part]
+        if not pairs:
+            return torch.empty(0, self.net.num_classes), torch.empty(0)
+        return torch.cat([logits for logits, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(N,K) float32 logits of clips on the device, computed in the chosen precision."""
+        dtype = DTYPES[self.options.precision]
+        model = self.model if self.model.training else self.net  # other processes may have fewer batches to evaluate
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            logits: Tensor = model(clips)
+        return logits.float()
+
+    def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Clips in [-1, 1] and targets where the network is."""
+        clips = batch.clips.to(self.device, non_blocking=True)
+        clips = rgb_from_bytes(clips) if clips.dtype == torch.uint8 else clips
+        return clips.contiguous(memory_format=torch.channels_last_3d), batch.targets.to(self.device, non_blocking=True)
+
+    def seed(self, number: int) -> None:
+        """Draw what is random in a step, such as dropout, from its number and the rank of this process."""
+        words = np.random.SeedSequence((self.options.seed, number, self.group.rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
+
+    def state(self) -> dict[str, Any]:
+        """What is needed besides the weights to go on exactly."""
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+
+def freeze(net: I3D, *, until: str | None, statistics: bool) -> None:
+    """Fix the layers up to and with `until`; with `statistics`, also all running statistics of batch norm and its affine
+    parameters. To be called again whenever the network was put in training mode."""
+    names = [name for name, _ in LAYERS]
+    fixed = names[: names.index(until) + 1] if until is not None else []
+    for name in fixed:
+        net.get_submodule(name).eval().requires_grad_(False)
+    if statistics:
+        for norm in batch_norms(net):
+            norm.eval().requires_grad_(False)
+
+
+def set_bn_momentum(net: I3D, *, step: int) -> None:
+    """Let running statistics average about the last tenth of all steps, until that is as long as DeepMind's decay.
+
+    From there on it is the published momentum. That alone would leave a network after a thousand steps with a third of
+    the statistics it was born with, and worse accuracy in evaluation than in training.
+    """
+    for norm in batch_norms(net):
+        norm.momentum = max(BN_MOMENTUM, BN_WARMUP / (step + BN_WARMUP))
+
+
+def batch_norms(net: I3D) -> list[nn.BatchNorm3d]:
+    return [module for module in net.modules() if isinstance(module, nn.BatchNorm3d)]
+
+
+def check_finite(loss: float, batch: Batch, number: int) -> float:
+    """The loss, if it is a number; else I3DError, which names the videos of the batch."""
+    if not math.isfinite(loss):
+        raise I3DError(
+            f"loss is not finite: step {number}: got {loss} from {', '.join(shown(path) for path in batch.paths)}; "
+            "look at these videos, lower --lr, or add --warmup or --clip-grad; last.pt is of an earlier step"
+        )
+    return loss

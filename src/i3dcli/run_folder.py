@@ -1,0 +1,179 @@
+"""The folder of a training run: its settings, its log and its checkpoints, each of which appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .checkpoints import read_checkpoint, save_checkpoint, wrong
+from .curves import write_curves
+from .distributed import Group, restarted
+from .errors import CheckpointError, I3DError, shown
+from .files import atomic_write, make_folder
+from .learner import Learner
+from .recipes import TrainOptions, changed_options
+
+LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
+Row = dict[str, Any]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimizer, all that is needed to go on."""
+
+    step: int = 0
+    history: list[Row] = field(default_factory=list)  # the rows of log.csv
+    best: float = -math.inf  # validation accuracy of best.pt
+    lowest_loss: float = math.inf  # of all validations
+    validations_since: int = 0  # that one
+    reductions: int = 0  # of the learning rate, one for each plateau
+
+    def follow(self, row: Row, metric: str, *, patience: int) -> bool:
+        """Take in a validation; whether its accuracy is the best so far."""
+        self.validations_since = 0 if row["val_loss"] < self.lowest_loss else self.validations_since + 1
+        self.lowest_loss = min(row["val_loss"], self.lowest_loss)
+        if self.validations_since >= patience:
+            self.reductions, self.validations_since = self.reductions + 1, 0
+        before, self.best = self.best, max(row[f"val_{metric}"], self.best)
+        return self.best > before
+
+
+class RunFolder:
+    """The folder of one run. The first process of the group writes; all may read."""
+
+    def __init__(self, path: Path, options: TrainOptions, group: Group, *, clips_per_step: int):
+        self.path, self.options, self.group, self.clips_per_step = path, options, group, clips_per_step
+        self.last, self.best = path / LAST, path / BEST
+        self.in_events = 0  # rows of the history
+
+    @functools.cached_property
+    def events(self) -> Any:
+        """TensorBoard's writer, or None where TensorBoard is not installed."""
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            return SummaryWriter(str(self.path))
+        return None
+
+    def check(self, *, resume: bool) -> None:
+        """Make the folder. Raises I3DError if a run is there that is not to be resumed, or none that is."""
+        if self.group.first:
+            make_folder(self.path)
+        there = any(self.group.gather(self.last.exists()))
+        if there and not (resume or restarted()):
+            raise I3DError(f"a run is there: {shown(self.path)}: got its {LAST}; go on with --resume, or choose another --out")
+        if resume and not there and not restarted():
+            raise I3DError(f"nothing to resume: {shown(self.path)}: no {LAST} in it; leave --resume out to start a run")
+
+    @staticmethod
+    def recorded_options(path: Path) -> TrainOptions:
+        """The options of the run in a folder. Raises CheckpointError where there is none."""
+        try:
+            record = json.loads((path / CONFIG).read_text("utf-8"))
+            options = {field.name: record[field.name] for field in dataclasses.fields(TrainOptions)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"nothing to resume: {shown(path)}: no {CONFIG} of a run in it; leave --resume out to start a run"
+            ) from error
+        options["lr_steps"] = tuple((int(step), float(lr)) for step, lr in options["lr_steps"])
+        return TrainOptions(**options)
+
+    def open(self, learner: Learner) -> Progress:
+        """What last.pt holds, loaded into the learner; or the record of a new run, written.
+
+        Raises CheckpointError if it is no run's, and I3DError if the run had other options.
+        """
+        if not self.last.exists():
+            if self.group.first:
+                self._describe(learner)
+            return Progress()
+        content = read_checkpoint(self.last)
+        training = content.get("training")
+        if not isinstance(training, dict):
+            raise wrong(self.last, "a checkpoint without the state of a run", "the last.pt of i3d train")
+        then = {**training["options"], "clips_per_step": training["clips_per_step"]}
+        changed = changed_options(self.options, then)
+        if training["clips_per_step"] != self.clips_per_step:
+            changed.append(f"{then['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
+        if training["classes"] != list(learner.net.classes or ()):
+            changed.append("other classes")
+        if changed:
+            raise not_the_same_run(self.path, changed)
+        learner.net.load_state_dict(content["state_dict"], strict=True)
+        learner.load_state(training["learner"])
+        progress = Progress(**training["progress"])
+        self.in_events = len(progress.history)
+        return progress
+
+    def save(self, learner: Learner, progress: Progress, *, metric: str) -> None:
+        """Write last.pt, and log.csv and curves.png, which show what it holds."""
+        if not self.group.first:
+            return
+        training = {
+            "options": dataclasses.asdict(self.options),
+            "clips_per_step": self.clips_per_step,
+            "classes": list(learner.net.classes or ()),
+            "learner": learner.state(),
+            "progress": dataclasses.asdict(progress),
+        }
+        save_checkpoint(learner.net, self.last, training=training)
+        write_text(self.path / "log.csv", as_csv(progress.history))
+        if progress.history:
+            write_curves(self.path / "curves.png", progress.history, metric=metric)
+        if self.events is not None:
+            for row in progress.history[self.in_events :]:
+                for name, value in row.items():
+                    self.events.add_scalar(name, value, row["step"])
+            self.in_events = len(progress.history)
+            self.events.flush()
+
+    def keep_best(self, learner: Learner) -> None:
+        """Write best.pt."""
+        if self.group.first:
+            save_checkpoint(learner.net, self.best)
+
+    def _describe(self, learner: Learner) -> None:
+        """Write config.json and classes.txt."""
+        record = {
+            **dataclasses.asdict(self.options),
+            "preprocessing": dataclasses.asdict(learner.net.preprocessing),
+            "clips_per_step": self.clips_per_step,
+            "processes": self.group.size,
+            "device": str(learner.device),
+            "tool": f"i3d {__version__}",
+            "torch": torch.__version__,
+        }
+        write_text(self.path / CONFIG, json.dumps(record, indent=1) + "\n")
+        write_text(self.path / "classes.txt", "".join(f"{name}\n" for name in learner.net.classes or ()))
+
+
+def not_the_same_run(path: Path, changed: list[str]) -> I3DError:
+    return I3DError(
+        f"not the same run: {shown(path)}: {'; '.join(changed)}; resume it with its own options, or start another with --init"
+    )
+
+
+def as_csv(history: list[Row]) -> str:
+    """Rows as CSV under the union of their columns, in the order in which they first appear."""
+    columns = dict.fromkeys(key for row in history for key in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -1,0 +1,367 @@
+"""`i3d train`: one stream from scratch, from inflated or from published weights, in one process or many (torchrun)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from . import zoo
+from .datasets import Dataset, Sample, load_dataset, with_validation
+from .defaults import IN_CHANNELS, Preprocessing
+from .distributed import Group, cores_per_process, process_group
+from .errors import DatasetError, I3DError, shown
+from .files import FLOW_SIDECAR, read_labels
+from .flow.storage import find_flow
+from .i3d import I3D, LAYERS
+from .learner import Learner
+from .loader import Batch, ClipDataset, Draws, Item, load_batches
+from .metrics import measure, measure_multi_label
+from .recipes import TrainOptions, changed_options, learning_rate
+from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
+from .two_stream import choose_device, load_stream
+
+SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad_alloc|signal: Killed", re.I)
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    step: int
+    history: list[Row]  # of log.csv
+    metric: str
+    first: bool  # whether this process is the one that speaks
+    stopped_by: int | None = None  # the signal that came before the end
+
+
+def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> Result:
+    """Train on the dataset that the options name; see `train`. Raises what `load_dataset` does, too."""
+    names = None if options.classes is None else read_labels(options.classes)
+    where: dict[str, Any] = {
+        "format": options.format,
+        "split": options.split,
+        "root": options.root,
+        "first_label": options.first_label,
+    }
+    dataset = load_dataset(options.train, classes=names, **where)
+    if options.val is not None:
+        dataset = with_validation(dataset, load_dataset(options.val, classes=names, **where))
+    return train(dataset, out, options, note=note, **how)
+
+
+def resumed_options(out: str | Path, given: dict[str, Any]) -> TrainOptions:
+    """The options of the run in `out`; raises I3DError if what is given now is not what it had."""
+    then = RunFolder.recorded_options(Path(out))
+    if changed := changed_options(dataclasses.replace(then, **given), dataclasses.asdict(then)):
+        raise not_the_same_run(Path(out), changed)
+    return then
+
+
+def as_text(result: Result, out: str | Path) -> str:
+    """The best validation and its weights, or the last loss where there was none to validate on."""
+    rows = [row for row in result.history if f"val_{result.metric}" in row]
+    if not rows:
+        return f"{shown(Path(out) / LAST)}  loss {result.history[-1]['loss']:.4f}"
+    best = max(rows, key=lambda row: row[f"val_{result.metric}"])
+    return (
+        f"{shown(Path(out) / BEST)}  {result.metric} {best[f'val_{result.metric}']:.4f} of {best['val_n']} videos, "
+        f"one clip each, at step {best['step']} of {result.step}"
+    )
+
+
+def train(
+    dataset: Dataset,
+    out: str | Path,
+    options: TrainOptions,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    compile: bool = False,
+    resume: bool = False,
+    log_every: int | None = None,
+    note: Note = lambda text: None,
+    progress: bool = False,
+) -> Result:
+    """Train one stream on `dataset` into the run folder `out`: last.pt, best.pt, log.csv, curves.png, config.json, classes.txt.
+
+    With `resume`, or when torchrun starts it again, it goes on from last.pt to the very weights it would have reached
+    undisturbed. `note` gets lines for people. Raises DatasetError, CheckpointError, and I3DError for a loss that is
+    not finite, for memory that runs out and for files that cannot be written.
+    """
+    with process_group(choose_device(device)) as (group, chosen), memory_errors(), stop_signals() as stop:
+        say = note if group.first else lambda text: None
+        net = build_network(dataset, options, note=say)
+        data = Data(dataset, options, net.preprocessing, group, workers=workers, note=say)
+        folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step)
+        folder.check(resume=resume)
+        learner = Learner(
+            net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
+        )
+        state = folder.open(learner)
+        say(f"{dataset.summary}; {options.stream}, {data.describe()}, on {chosen}")
+        return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
+
+
+def loop(
+    learner: Learner, data: Data, folder: RunFolder, state: Progress, stop: Stop, *, log_every: int | None, show: bool
+) -> Result:
+    """Step after step to the end; at the end of each epoch validate, log and save."""
+    options, group = learner.options, learner.group
+    batches = iter(data.training_batches(state.step))
+    tally = Tally()
+    with tqdm(
+        total=data.num_steps * data.clips_per_step,
+        initial=state.step * data.clips_per_step,
+        unit="clip",
+        disable=None if show else True,
+    ) as bar:
+        while state.step < data.num_steps:
+            lr = learning_rate(options, state.step, num_steps=data.num_steps, reductions=state.reductions)
+            outcome = learner.step(itertools.islice(batches, options.accumulate), number=state.step, lr=lr)
+            answers = group.gather((*outcome, stop.signal))
+            tally.add(answers, clips=data.clips_per_step)
+            stopped_by = next((answer[2] for answer in answers if answer[2] is not None), None)
+            state.step += 1
+            bar.update(data.clips_per_step)
+            epoch_done = state.step % data.steps_per_epoch == 0 or state.step == data.num_steps
+            if epoch_done or (log_every is not None and state.step % log_every == 0):
+                row = {"step": state.step, "epoch": state.step / data.steps_per_epoch, "lr": lr, **tally.row(data.metric)}
+                if epoch_done and data.val:
+                    row |= data.validate(learner)
+                    if state.follow(row, data.metric, patience=options.patience):
+                        folder.keep_best(learner)
+                state.history.append(row)
+                bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", f"val_{data.metric}") if k in row})
+                tally = Tally()
+            if epoch_done or stopped_by is not None or state.step % SAVE_EVERY == 0:
+                folder.save(learner, state, metric=data.metric)
+            if stopped_by is not None and state.step < data.num_steps:
+                return Result(state.step, state.history, data.metric, group.first, stopped_by)
+    return Result(state.step, state.history, data.metric, group.first)
+
+
+class Tally:
+    """The mean loss and accuracy of all processes, and the clips per second, since it was made."""
+
+    def __init__(self) -> None:
+        self.since = time.perf_counter()
+        self.clips = 0
+        self.outcomes: list[tuple[float, float]] = []
+
+    def add(self, answers: list[tuple[float, float, int | None]], *, clips: int) -> None:
+        self.clips += clips
+        self.outcomes += [(loss, accuracy) for loss, accuracy, _ in answers]
+
+    def row(self, metric: str) -> Row:
+        """For log.csv; of multi-label data there is no accuracy in training."""
+        loss, accuracy = np.mean(self.outcomes, axis=0).tolist()
+        rate = self.clips / (time.perf_counter() - self.since)
+        return {"loss": loss, **({metric: accuracy} if math.isfinite(accuracy) else {}), "clips_per_second": rate}
+
+
+class Data:
+    """The clips of a run: which samples there are to learn from and to validate on, and their batches."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        options: TrainOptions,
+        preprocessing: Preprocessing,
+        group: Group,
+        *,
+        workers: int | None,
+        note: Note,
+    ):
+        self.dataset, self.options, self.preprocessing, self.group, self.note = dataset, options, preprocessing, group, note
+        self.workers = min(8, cores_per_process() - 1) if workers is None else workers
+        self.metric = "map" if dataset.multi_label else "top1"
+        self.reported: set[str] = set()
+        self.train, self.val = (self.with_input(part) for part in (dataset.train, dataset.test))
+        if not self.train:
+            raise DatasetError(
+                f"nothing to train on: {shown(options.train)}: {dataset.summary}; name a list of training videos"
+            )
+        self.clips_per_step = options.batch_size * options.accumulate * group.size
+        self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
+        self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
+        self.validation = self.validation_batches()
+
+    def with_input(self, samples: tuple[Sample, ...]) -> list[Sample]:
+        """The samples, of the flow stream those whose stored flow is there; the number of the others is said."""
+        flow_dir = self.options.flow_dir
+        if flow_dir is None:
+            return list(samples)
+        without = [s for s in samples if not (find_flow(flow_dir, s.key) / FLOW_SIDECAR).exists()]
+        if without:
+            text = (
+                f"no flow: {shown(flow_dir)}: got none for {len(without)} of {len(samples)} videos, the first "
+                f"{shown(without[0].path)}; make it with i3d extract-flow"
+            )
+            if self.options.strict or len(without) == len(samples):
+                raise DatasetError(text)
+            self.note(f"Note: {text}")
+        return [s for s in samples if s not in without]
+
+    def describe(self) -> str:
+        """What a step and the run consist of, in words."""
+        p, options = self.preprocessing, self.options
+        parts = [f"{options.batch_size} clips"]
+        parts += [f"{options.accumulate} batches"] if options.accumulate > 1 else []
+        parts += [f"{self.group.size} processes"] if self.group.size > 1 else []
+        clip = f"{p.clip_len} frames at {p.fps:g} fps, {p.crop} of {p.short_side} pixels"
+        return f"{self.num_steps} steps of {' x '.join(parts)} of {clip}"
+
+    def clips(self, samples: list[Sample]) -> ClipDataset:
+        return ClipDataset(
+            samples,
+            self.preprocessing,
+            num_classes=len(self.dataset.classes),
+            multi_label=self.dataset.multi_label,
+            flow_dir=self.options.flow_dir,
+            seed=self.options.seed,
+            flip=self.options.flip,
+        )
+
+    def training_batches(self, first_step: int) -> DataLoader[Item]:
+        """The batches of this process from a step on, `accumulate` for each step."""
+        options = self.options
+        draws = Draws(
+            len(self.train),
+            batch_size=options.batch_size,
+            seed=options.seed,
+            first=first_step * options.accumulate,
+            last=self.num_steps * options.accumulate,
+            rank=self.group.rank,
+            size=self.group.size,
+        )
+        return load_batches(self.clips(self.train), draws, workers=self.workers)
+
+    def validation_batches(self) -> DataLoader[Item]:
+        """This process's share of the validation videos."""
+        mine = list(range(self.group.rank, len(self.val), self.group.size))
+        size = self.options.batch_size
+        return load_batches(self.clips(self.val), [mine[i : i + size] for i in range(0, len(mine), size)], workers=self.workers)
+
+    def validate(self, learner: Learner) -> Row:
+        """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
+        logits, targets = learner.evaluate(self.validation)
+        if not len(logits):
+            raise DatasetError(f"no readable video: {len(self.val)} for validation: see the lines above; give others")
+        measured = (measure_multi_label if self.dataset.multi_label else measure)(logits.numpy(), targets.numpy())
+        return {
+            "val_loss": learner.loss(logits, targets).item(),
+            f"val_{self.metric}": getattr(measured, self.metric),
+            "val_n": measured.n,
+        }
+
+    def report(self, batch: Batch) -> None:
+        """Say which videos could not be read, each once; raise what must not be passed over."""
+        for error in batch.errors:
+            if isinstance(error, DatasetError) or self.options.strict:
+                raise error
+            if str(error) not in self.reported:
+                self.reported.add(str(error))
+                self.note(f"Error: {error}")
+
+
+def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D:
+    """The network to start from: fresh, or that of `init` with a new head where its classes are others."""
+    layers = [name for name, _ in LAYERS]
+    if options.freeze_until not in (None, *layers):
+        raise I3DError(f"no such layer: --freeze-until {options.freeze_until}: expected one of {', '.join(layers)}")
+    torch.manual_seed(options.seed)
+    if options.init is None:
+        net = I3D(len(dataset.classes), IN_CHANNELS[options.stream], width=options.width)
+    else:
+        net = load_stream(initial_weights(options.init, options.stream), options.stream, remedy="train with --stream ")
+        if net.num_classes != len(dataset.classes) or net.classes not in (None, dataset.classes):
+            note(
+                f"Note: new head: {shown(options.init)} has {net.num_classes} classes, other than these {len(dataset.classes)}"
+            )
+            net.replace_head(len(dataset.classes))
+    net.dropout.p = options.dropout
+    net.classes = dataset.classes
+    net.preprocessing = choose_preprocessing(net.preprocessing, options)
+    return net
+
+
+def initial_weights(name: str, stream: str) -> Path:
+    """The file of `--init`: a path, or the stream of a model in the zoo."""
+    if name in {model.name for model in zoo.available_models()} and not Path(name).exists():
+        return zoo.fetch(zoo.find_model(name), (stream,))[stream]
+    return Path(name)
+
+
+def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:
+    """How clips are made: as for the weights a run starts from, but for what the options ask. Raises DatasetError."""
+    asked: dict[str, Any] = {
+        "clip_len": options.clip_len,
+        "crop": options.crop,
+        "short_side": options.short_side,
+        "fps": options.fps,
+        "flow_bound": options.bound,
+    }
+    chosen = dataclasses.replace(base, **{key: value for key, value in asked.items() if value is not None})
+    if chosen.crop > chosen.short_side:
+        raise DatasetError(
+            f"crop larger than the picture: --crop {chosen.crop}: got --short-side {chosen.short_side}; lower it"
+        )
+    return chosen
+
+
+class Stop:
+    """The signal that asks a run to end after its current step, if one came."""
+
+    signal: int | None = None
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM are noted; the same signal a second time has its usual effect."""
+    stop = Stop()
+    before: dict[int, Any] = {}
+
+    def note_signal(number: int, frame: FrameType | None) -> None:
+        stop.signal = number
+        signal.signal(number, before[number])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note_signal)
+        yield stop
+    finally:
+        for noted, handler in before.items():
+            signal.signal(noted, handler)
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raise I3DError, which says what to lower, when memory runs out on any device or in a loader's process."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "MemoryError"
+        raise I3DError(
+            f"out of memory: {shown(reason)}; lower --batch-size (with --accumulate for the same step), --clip-len, --crop, "
+            "--width or --workers"
+        ) from error
