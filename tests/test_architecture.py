@@ -13,7 +13,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("cli",),
     ("predict", "extract", "inflate"),
     ("two_stream",),
-    ("zoo", "checkpoints", "curves", "metrics"),
+    ("zoo", "checkpoints", "report", "curves", "metrics"),
     (
         "i3d",
         "clips",
