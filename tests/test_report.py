@@ -46,7 +46,7 @@ def example():
         comparisons=[mcnemar_sentence("rgb", "flow", paired)],
         agreement=paired,
         mistakes=[
-            Mistake("videos/a.mp4", 0, 2, 0.99, {"rgb": (0, 0.5), "flow": (2, 0.9)}, jpeg, jpeg),
+            Mistake("videos/a.mp4", np.int64(0), 2, np.float32(0.99), {"rgb": (0, 0.5), "flow": (2, 0.9)}, jpeg, jpeg),
             Mistake(f"videos/{NASTY}.mp4", 3, 1, 0.9, {"rgb": (1, 0.5)}, None, None),
         ],
         unreadable=[("videos/broken.mp4", "not a video")],
@@ -252,9 +252,14 @@ def test_cells_of_the_confusion_matrix_are_told(browsed):
 
 @pytest.mark.parametrize("width", [400, 1600])
 def test_the_page_never_scrolls_sideways(tmp_path, width):
-    body = "result.sizes = [document.documentElement.scrollWidth, document.documentElement.clientWidth, innerWidth];"
-    needed, there, window = browse(tmp_path, example(), body, width=width)["sizes"]
-    assert needed <= there <= window == width
+    body = """
+    pointAt([5, 5]);  // the tip of the last column must not stick out
+    result.sizes = [document.documentElement.scrollWidth, document.documentElement.clientWidth, innerWidth];
+    result.tip = $("tip").getBoundingClientRect().right;
+    """
+    found = browse(tmp_path, example(), body, width=width)
+    needed, there, window = found["sizes"]
+    assert needed <= there <= window == width and 0 < found["tip"] <= there
 
 
 def test_multi_label_data_shows_average_precision(tmp_path):

@@ -128,10 +128,12 @@ def as_data(content: Report) -> dict[str, Any]:
 def mistake_data(mistake: Mistake) -> dict[str, Any]:
     return {
         "video": mistake.video,
-        "truth": mistake.truth,
-        "predicted": mistake.predicted,
-        "probability": mistake.probability,
-        "streams": [{"name": NAMES[key], "label": label, "probability": p} for key, (label, p) in mistake.streams.items()],
+        "truth": int(mistake.truth),  # NumPy's numbers are welcome, but not to JSON
+        "predicted": int(mistake.predicted),
+        "probability": float(mistake.probability),
+        "streams": [
+            {"name": NAMES[k], "label": int(label), "probability": float(p)} for k, (label, p) in mistake.streams.items()
+        ],
         "rgb": data_uri(mistake.rgb_jpeg),
         "flow": data_uri(mistake.flow_jpeg),
     }
