@@ -250,16 +250,17 @@ def test_cells_of_the_confusion_matrix_are_told(browsed):
     assert browsed["cell"].startswith(f"{NASTY} → zumba: {matrix[1, 0]} of 9 videos")
 
 
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize("width", [400, 1000, 1600])
 def test_the_page_never_scrolls_sideways(tmp_path, width):
     body = """
     pointAt([5, 5]);  // the tip of the last column must not stick out
     result.sizes = [document.documentElement.scrollWidth, document.documentElement.clientWidth, innerWidth];
     result.tip = $("tip").getBoundingClientRect().right;
+    result.wide = [...document.querySelectorAll("section, article")].filter(e => e.scrollWidth > e.clientWidth).length;
     """
     found = browse(tmp_path, example(), body, width=width)
     needed, there, window = found["sizes"]
-    assert needed <= there <= window == width and 0 < found["tip"] <= there
+    assert needed <= there <= window == width and 0 < found["tip"] <= there and found["wide"] == 0
 
 
 def test_multi_label_data_shows_average_precision(tmp_path):
