@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -420,3 +422,107 @@ def rate_steps(text: str) -> tuple[tuple[int, float], ...]:
         pairs = [part.split(":") for part in text.split(",")]
         return tuple((int(step), float(lr)) for step, lr in pairs)
     raise click.UsageError(f"--lr-steps {text!r} is not STEP:LR,STEP:LR,... such as 1000:0.01,2000:0.001.")
+
+
+def numbers_from_text(kind: type[float]) -> Callable[[click.Context, click.Parameter, str], tuple[float, ...]]:
+    """A callback that reads numbers with commas between them."""
+
+    def read(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
+        with contextlib.suppress(ValueError):
+            return tuple(kind(part) for part in text.split(","))
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as {param.default}.")
+
+    return read
+
+
+@main.command("eval")
+@click.argument("source", required=False, metavar="[SPLIT]")
+@click.option("--model", metavar="NAME", help="Weights by name.")
+@click.option("--rgb", type=click.Path(), metavar="PATH", help="Checkpoint of RGB; {split} stands for the number of a split.")
+@click.option("--flow", type=click.Path(), metavar="PATH", help="Checkpoint of flow, likewise.")
+@click.option("--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to score.  [default: those given]")
+@click.option("--flow-dir", type=click.Path(), metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
+@click.option("--protocol", type=click.Choice(["full", "clips"]), default="full", help="Every frame, or clips and crops.")
+@click.option("--max-frames", type=COUNT, help=f"Of full: look at no more frames; the paper's are {defaults.MAX_CLIP_LEN}.")
+@click.option("--clips", type=COUNT, help="Of clips: how many per video.  [default: 10]")
+@click.option("--crops", type=click.Choice(["1", "3"]), help="Of clips: how many along the longer side.  [default: 1]")
+@click.option("--format", type=click.Choice(["auto", *FORMATS]), default="auto", help="How SPLIT names videos and labels.")
+@click.option(
+    "--split",
+    callback=numbers_from_text(int),
+    default="1",
+    metavar="1,2,3",
+    help="Of UCF-101, HMDB-51.",
+)
+@click.option("--root", type=click.Path(), help="The folder in which the videos lie.  [default: that of the list]")
+@click.option("--classes", type=click.Path(), help="Names of the classes, one per line, for lists of numbers.")
+@click.option("--first-label", type=click.IntRange(0, 1), help="The number of the first class in a list.  [default: 0]")
+@click.option(
+    "--scores", multiple=True, type=click.Path(), metavar="FILE.npz", help="Saved scores to fuse, in place of running networks."
+)
+@click.option(
+    "--fusion-weights", callback=numbers_from_text(float), default="1,1", metavar="RGB,FLOW", help="In the mean of the logits."
+)
+@click.option("--sweep-fusion", is_flag=True, help="Print the accuracy for fusion weights from 0 to 1, too.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Write metrics, scores, tables and report.html here.")
+@click.option("--strict", is_flag=True, help="Stop at a video that cannot be read.")
+@click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
+@click.pass_context
+def evaluate(ctx: click.Context, /, **options: Any) -> None:
+    """Score checkpoints on SPLIT (all that train takes): the accuracy of RGB, flow and two-stream, with 95 % intervals.
+
+    Of a dataset with parts, the test part is scored. With --out, what is scored is kept, and running it again goes on
+    where it stopped. Under torchrun, processes share the videos.
+
+    \b
+    Examples:
+      i3d eval test.txt --rgb runs/rgb/best.pt --flow runs/flow/best.pt --out results/
+      i3d eval ucfTrainTestlist/ --split 1,2,3 --rgb 'runs/rgb-{split}/best.pt' --max-frames 250
+      i3d eval --scores rgb/scores.npz --scores flow/scores.npz --sweep-fusion
+    """
+    sweep = options.pop("sweep_fusion")
+    check_eval_options(options)
+    from . import evaluate as verb
+
+    options["crops"] = int(options["crops"] or 1)
+    command = f"i3d {shlex.join(sys.argv[1:])}"
+    evaluations = []
+    for number, evaluation in verb.evaluate_splits(
+        verb.EvalOptions(**options), command=command, note=lambda text: say(text, err=True), progress=True
+    ):
+        evaluations.append(evaluation)
+        if len(options["split"]) > 1:
+            click.echo(f"split {number}")
+        click.echo(verb.as_table(evaluation))
+        if sweep:
+            click.echo(verb.sweep_table(evaluation.scores))
+    if len(evaluations) > 1:
+        click.echo(f"mean of {len(evaluations)} splits\n{verb.mean_table(evaluations)}")
+    ctx.exit(1 if any(evaluation.failures for evaluation in evaluations) else 0)
+
+
+def check_eval_options(options: dict[str, Any]) -> None:
+    """Raise UsageError for options of eval that contradict each other."""
+    weights = [name for name in ("model", "rgb", "flow") if options[name]]
+    complaints = (
+        (options["scores"] and weights, "--scores are fused without a network; leave out --model, --rgb and --flow."),
+        (
+            not options["scores"] and not weights,
+            "No weights: give --rgb PATH, --flow PATH, --model NAME or --scores NPZ.",
+        ),
+        (not options["scores"] and not options["source"], "Missing argument 'SPLIT', the videos to score."),
+        (options["model"] and len(weights) > 1, "--model and --rgb or --flow name weights twice; give one or the other."),
+        (
+            options["protocol"] == "full" and (options["clips"] or options["crops"]),
+            "--clips and --crops are for --protocol clips.",
+        ),
+        (options["protocol"] == "clips" and options["max_frames"], "--max-frames is for --protocol full."),
+        (len(options["fusion_weights"]) != 2, "--fusion-weights takes two numbers, of RGB and of flow."),
+        (
+            min(options["fusion_weights"]) < 0 or not sum(options["fusion_weights"]) > 0,
+            "--fusion-weights must not be negative, nor all zero.",
+        ),
+    )
+    for wrong, text in complaints:
+        if wrong:
+            raise click.UsageError(text)

@@ -207,11 +207,7 @@ def with_validation(train: Dataset, val: Dataset) -> Dataset:
     Classes are matched by name and `val`'s ids become `train`'s; where a list names no classes, its ids are taken as
     they are. Raises DatasetError for a class that `train` lacks and for a video in both.
     """
-    unnamed = val.format == "list" and val.classes == numbered_classes(len(val.classes))
-    ids = ClassIds(train.classes, "training data")
-    names = train.classes[: len(val.classes)] + val.classes[len(train.classes) :] if unnamed else val.classes
-    to_train = [ids[name] for name in names]
-    test = tuple(replace(sample, labels=tuple(to_train[i] for i in sample.labels)) for sample in val.test or val.train)
+    test = renumbered(val.test or val.train, val, train.classes, where="training data")
     check_overlap(train.train, test)
     both = replace(
         train,
@@ -220,3 +216,15 @@ def with_validation(train: Dataset, val: Dataset) -> Dataset:
         missing=tuple(dict.fromkeys(train.missing + val.missing)),
     )
     return replace(both, summary=summarise(train.format, both, f"test from {val.format}"))
+
+
+def renumbered(samples: Iterable[Sample], source: Dataset, classes: tuple[str, ...], *, where: str) -> tuple[Sample, ...]:
+    """`samples` of `source` with their ids in `classes`, matched by name; ids of classes without names stay as they are.
+
+    Raises DatasetError for a class that is not there, `where` in words.
+    """
+    unnamed = source.format == "list" and source.classes == numbered_classes(len(source.classes))
+    ids = ClassIds(classes, where)
+    names = classes[: len(source.classes)] + source.classes[len(classes) :] if unnamed else source.classes
+    to_ids = [ids[name] for name in names]
+    return tuple(replace(sample, labels=tuple(to_ids[i] for i in sample.labels)) for sample in samples)

@@ -39,11 +39,14 @@ class Group:
                 dist.broadcast(tensor, src=0)
 
 
+ALONE = Group()
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
     """The group that torchrun started, and the device of this process: CUDA devices are dealt out by local rank."""
     if "RANK" not in os.environ:
-        yield Group(), device
+        yield ALONE, device
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

@@ -98,7 +98,7 @@ def measure_multi_label(scores: ArrayLike, targets: ArrayLike) -> MultiLabelMetr
     )
 
 
-def mean_over_splits(measured: Sequence[Metrics] | Sequence[MultiLabelMetrics]) -> dict[str, float]:
+def mean_over_splits(measured: Sequence[Metrics | MultiLabelMetrics]) -> dict[str, float]:
     """The plain mean of each accuracy over splits, by its name, with `n` summed over the `splits`; no intervals."""
     if not measured:
         raise ValueError("expected at least one split")

@@ -13,8 +13,9 @@ import numpy as np
 
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import atomic_write, find_videos
+from .files import find_videos
 from .flow.storage import FlowReader, find_flow
+from .scores import Scores, write_npz, write_scores
 from .two_stream import Prediction, TwoStream
 
 CSV_FIELDS = ("video", "duration_seconds", "model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)
@@ -105,16 +106,16 @@ def as_table(prediction: Prediction, top_k: int = TOP_K) -> str:
 def write_outputs(predictions: Sequence[Prediction], *, scores: str | None, features: str | None) -> None:
     """Write the files that were asked for, if there is anything to write."""
     if predictions and scores is not None:
-        write_scores(scores, predictions)
+        write_scores(scores, as_scores(predictions))
     if predictions and features is not None:
         write_features(features, predictions)
 
 
-def write_scores(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """An .npz of `paths` (V,), `classes` (K,), and (V,K) float32 logits of each stream that ran, under its name."""
+def as_scores(predictions: Sequence[Prediction]) -> Scores:
+    """The logits of predictions by one model."""
     first = predictions[0]
-    arrays = {stream: np.stack([p.stream_logits[stream].numpy() for p in predictions]) for stream in first.streams}
-    write_npz(path, paths=[shown(p.video) for p in predictions], classes=list(first.labels), **arrays)
+    logits = {stream: np.stack([p.stream_logits[stream].numpy() for p in predictions]) for stream in first.streams}
+    return Scores(tuple(shown(p.video) for p in predictions), first.labels, logits)
 
 
 def write_features(path: str | Path, predictions: Sequence[Prediction]) -> None:
@@ -128,8 +129,3 @@ def write_features(path: str | Path, predictions: Sequence[Prediction]) -> None:
         arrays[f"{stream}_start_seconds"] = np.concatenate([f.start_seconds for f in found])
         arrays[f"{stream}_end_seconds"] = np.concatenate([f.end_seconds for f in found])
     write_npz(path, paths=[shown(p.video) for p in predictions], **arrays)
-
-
-def write_npz(path: str | Path, **arrays: Any) -> None:
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # a file, as np.savez adds .npz to names
-        np.savez(file, **arrays)

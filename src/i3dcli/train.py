@@ -25,10 +25,11 @@ from .datasets import Dataset, Sample, load_dataset, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import Group, cores_per_process, process_group
 from .errors import DatasetError, I3DError, shown
-from .files import FLOW_SIDECAR, read_labels
+from .files import FLOW_SIDECAR
 from .flow.storage import find_flow
 from .i3d import I3D, LAYERS
 from .learner import Learner
+from .lists import read_class_names
 from .loader import Batch, ClipDataset, Draws, Item, load_batches
 from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions, changed_options, learning_rate
@@ -54,7 +55,7 @@ class Result:
 
 def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> Result:
     """Train on the dataset that the options name; see `train`. Raises what `load_dataset` does, too."""
-    names = None if options.classes is None else read_labels(options.classes)
+    names = None if options.classes is None else read_class_names(Path(options.classes))
     where: dict[str, Any] = {
         "format": options.format,
         "split": options.split,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from . import zoo
 from .checkpoints import load_checkpoint
-from .clips import centre_crop, flow_clip, looped, rgb_clip, windows
 from .defaults import MODEL, STREAMS, TOP_K
-from .errors import CheckpointError, DatasetError, I3DError, VideoError, shown
-from .flow import Frame, Moment, with_flow, without_flow
+from .errors import CheckpointError, DatasetError, I3DError, shown
 from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
-from .video import Video
+from .views import FULL, Clips, Protocol, Views
 
 
 @dataclass(frozen=True)
@@ -93,61 +90,57 @@ class TwoStream:
 
     @torch.inference_mode()
     def predict(
-        self, video: str | Path, *, flow: FlowReader | None = None, features: bool = False, progress: bool = False
+        self,
+        video: str | Path,
+        *,
+        protocol: Protocol = FULL,
+        flow: FlowReader | None = None,
+        features: bool = False,
+        progress: bool = False,
     ) -> Prediction:
         """Labels of a video of any length, in flat memory; `progress` shows a bar on stderr. Raises VideoError.
 
         `flow` is the video's flow as `i3d extract-flow` stored it, in place of computing it.
 
         Up to 250 frames the whole clip is one pass, as in the paper; of a longer video, windows of 250 frames, whose
-        logits are averaged by their number of steps in time. A clip too short for the network is looped.
+        logits are averaged by their number of steps in time. A clip too short for the network is looped. `protocol`
+        has it see less of the video, or more of each frame.
         """
-        source = Video(video, fps=self.preprocessing.fps, short_side=self.preprocessing.short_side)
-        frames = tqdm(
-            source, Path(video).name, source.estimated_frames, unit="frame", leave=False, disable=None if progress else True
-        )
-        if "flow" not in self.nets:
-            moments = without_flow(frames)
-        elif flow is None:
-            moments = with_flow(frames, self.nets["flow"].preprocessing.flow_algorithm)
-        else:
-            moments = with_stored_flow(frames, flow, video)
+        views = self.views(video, protocol=protocol, flow=flow, progress=progress)
         tallies = {stream: Tally(keep_features=features) for stream in self.nets}
-        num_frames = 0
-        for window in windows(cropped(moments, self.preprocessing.crop)):
-            for stream, clip in self.clips(window, video).items():
-                maps = self.nets[stream].forward_features(clip.to(self.device))
-                tallies[stream].add(self.nets[stream], maps, first_frame=num_frames)
-            num_frames += len(window)
+        for first_frame, clips in views:
+            self.add(tallies, clips, first_frame=first_frame)
         return Prediction(
             video=str(video),
             model=self.name,
             device=str(self.device),
             labels=self.labels,
-            num_frames=num_frames,
-            fps=source.fps,
-            damaged_frames=source.damaged_frames,
+            num_frames=views.num_frames,
+            fps=views.source.fps,
+            damaged_frames=views.source.damaged_frames,
             stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
-            features={stream: tally.features(num_frames, source.fps) for stream, tally in tallies.items()} if features else {},
+            features={s: tally.features(views.num_frames, views.source.fps) for s, tally in tallies.items()}
+            if features
+            else {},
         )
 
-    def clips(self, window: Sequence[Moment], video: str | Path) -> dict[str, Tensor]:
-        """The network's inputs for a window of moments, by stream."""
-        clips = {}
-        if "rgb" in self.nets:
-            clips["rgb"] = rgb_clip(looped([frame for frame, _ in window]))
-        if "flow" in self.nets:
-            flows = [flow for _, flow in window if flow is not None]
-            if not flows:
-                raise VideoError(f"too short for flow: {shown(video)}: got 1 frame, expected at least 2; use --stream rgb")
-            clips["flow"] = flow_clip(looped(flows), bound=self.nets["flow"].preprocessing.flow_bound)
-        return clips
+    def views(self, video: str | Path, *, protocol: Protocol, flow: FlowReader | None = None, progress: bool = False) -> Views:
+        """The inputs of a video for the streams of this model. Raises VideoError."""
+        trained = {stream: net.preprocessing for stream, net in self.nets.items()}
+        return Views(video, trained, protocol=protocol, flow=flow, progress=progress)
+
+    @torch.inference_mode()
+    def add(self, tallies: Mapping[str, Tally], clips: Clips, *, first_frame: int = 0) -> None:
+        """Count what each stream says of its clips."""
+        for stream, clip in clips.items():
+            maps = self.nets[stream].forward_features(clip.to(self.device))
+            tallies[stream].add(self.nets[stream], maps, first_frame=first_frame)
 
 
 class Tally:
     """The mean of one stream's logits over all steps of all windows, and its features if they are kept."""
 
-    def __init__(self, *, keep_features: bool):
+    def __init__(self, *, keep_features: bool = False):
         self.keep_features = keep_features
         self.sum: Tensor | float = 0.0
         self.steps = 0
@@ -155,13 +148,13 @@ class Tally:
         self.first_frames: list[int] = []
 
     def add(self, net: I3D, maps: Tensor, *, first_frame: int) -> None:
-        """Count the feature maps (1,C,T',H',W') of a window that starts at `first_frame`."""
+        """Count the feature maps (V,C,T',H',W') of the views of a window that starts at `first_frame`."""
         pooled = net.forward_head(maps, pre_logits=True)
         steps = pooled.shape[2]
-        self.sum = self.sum + net.classify(pooled)[0].double().cpu() * steps
+        self.sum = self.sum + net.classify(pooled).double().cpu().mean(0) * steps
         self.steps += steps
         if self.keep_features:
-            self.rows.append(pooled[0].mean(dim=(2, 3)).T.float().cpu().numpy())
+            self.rows.append(pooled.mean(dim=(0, 3, 4)).T.float().cpu().numpy())
             self.first_frames += range(first_frame, first_frame + steps * FEATURE_STRIDE, FEATURE_STRIDE)
 
     def logits(self) -> Tensor:
@@ -171,30 +164,6 @@ class Tally:
         first = np.array(self.first_frames)
         last = np.minimum(first + HEAD_POOL[0] * FEATURE_STRIDE, num_frames)
         return Features(np.concatenate(self.rows), first / fps, last / fps)
-
-
-def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Path) -> Iterator[Moment]:
-    """Each frame with the stored flow from it to the next; raises VideoError where flow and video do not belong together."""
-    count = 0
-    for count, frame in enumerate(frames, start=1):
-        field = flow[count - 1] if count <= len(flow) else None
-        if field is not None and field.shape[1:] != frame.shape[:2]:
-            got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
-            raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
-        yield frame, field
-    if count != len(flow) + 1:
-        raise VideoError(
-            f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows for {count} frames of {shown(video)}, "
-            f"expected {count - 1}; extract it again"
-        )
-
-
-def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:
-    """The centre crop x crop pixels of each moment, copied, so that the whole pictures can go."""
-    for frame, flow in moments:
-        height, width, _ = frame.shape
-        rows, columns = centre_crop(height, width, crop)
-        yield frame[rows, columns].copy(), None if flow is None else flow[:, rows, columns].copy()
 
 
 def load_model(

@@ -1,4 +1,4 @@
-"""A map over a stream on a pool of threads: lazy, in order, a few items ahead."""
+"""Streams that are computed ahead of their reader, in threads: lazy, in order, a few items at a time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+END = object()  # after the last item
 
 
 def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None) -> Iterator[Result]:
@@ -30,6 +32,22 @@ def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], *, t
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def ahead(items: Iterable[Item], *, depth: int = 1) -> Iterator[Item]:
+    """`items`, taken by a thread of its own, up to `depth` + 1 of them before they are asked for.
+
+    What the source raises reaches the caller; closing the iterator ends the thread after the item it is at.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        pending = deque(pool.submit(next, source, END) for _ in range(depth + 1))
+        try:
+            while (item := pending.popleft().result()) is not END:
+                pending.append(pool.submit(next, source, END))
+                yield cast(Item, item)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def available_cores() -> int:

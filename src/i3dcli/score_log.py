@@ -1,0 +1,91 @@
+"""The scores of an evaluation that is under way, kept as they come, so that none is computed twice."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .distributed import Group
+from .errors import I3DError, shown
+from .files import make_folder
+
+Logits = dict[str, NDArray[np.float32]]
+
+
+class ScoreLog:
+    """`scores.0.jsonl`, `scores.1.jsonl` … in the output folder, one per process: the logits of a video on each line.
+
+    The first line says what they were computed with. A context manager while scores are added.
+    """
+
+    def __init__(self, out: Path, fingerprint: str, group: Group):
+        self.out, self.fingerprint, self.group = out, fingerprint, group
+        self.path = out / f"scores.{group.rank}.jsonl"
+        self.file: TextIO | None = None
+        make_folder(out)
+
+    def read(self) -> dict[str, Logits]:
+        """The logits that any process of this or an earlier run has kept, by video; a line that was cut off is passed over.
+
+        Raises I3DError if they were computed with other weights or by another protocol.
+        """
+        found: dict[str, Logits] = {}
+        for path in sorted(self.out.glob("scores.*.jsonl")):
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError):
+                        record = json.loads(line)
+                        if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
+                            raise I3DError(
+                                f"scores of another making: {shown(self.out)}: they were computed with other weights, flow or "
+                                "protocol; choose another --out, or remove it"
+                            )
+                        if "video" in record:
+                            found[record["video"]] = {stream: decoded(text) for stream, text in record["logits"].items()}
+        self.group.gather(None)  # nobody writes before all have read
+        return found
+
+    def add(self, video: str, logits: Logits) -> None:
+        """Keep the logits (K,) of a video's streams."""
+        self._write({"video": video, "logits": {stream: encoded(row) for stream, row in logits.items()}})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            assert self.file is not None
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise I3DError(
+                f"cannot write: {shown(self.path)}: {error.strerror}; what was scored before is kept, run it again to go on"
+            ) from error
+
+    def __enter__(self) -> ScoreLog:
+        try:
+            fresh = not self.path.exists() or self.path.stat().st_size == 0
+            self.file = open(self.path, "a", encoding="utf-8")
+        except OSError as error:
+            raise I3DError(f"cannot write: {shown(self.path)}: {error.strerror}; choose another --out") from error
+        if fresh:
+            self._write({"fingerprint": self.fingerprint})
+        else:
+            self.file.write("\n")  # ends a line that was cut off
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.file is not None:
+            with contextlib.suppress(OSError):
+                self.file.close()
+
+
+def encoded(logits: NDArray[np.float32]) -> str:
+    return base64.b64encode(logits.astype("<f4").tobytes()).decode()
+
+
+def decoded(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").copy()

@@ -1,0 +1,84 @@
+"""Logits of many videos, as one .npz file keeps them, and joined from several."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .defaults import STREAMS
+from .errors import DatasetError, shown
+from .files import atomic_write
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits (V,K) float32 of each stream that ran, and where they are known the labels: (V,) ids or (V,K) of 0 and 1."""
+
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+    logits: dict[str, NDArray[np.float32]]
+    labels: NDArray[np.int64] | None = None
+
+
+def write_scores(path: str | Path, scores: Scores) -> None:
+    """An .npz of `paths` (V,), `classes` (K,), the logits (V,K) of each stream under its name, and `labels` if known."""
+    labels = {} if scores.labels is None else {"labels": scores.labels}
+    write_npz(path, paths=list(scores.paths), classes=list(scores.classes), **labels, **scores.logits)
+
+
+def read_scores(path: str | Path) -> Scores:
+    """What `write_scores` wrote. Raises DatasetError for any other file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DatasetError(
+            f"cannot read scores: {shown(path)}: {shown(str(error))}; expected a file of i3d eval or predict --scores"
+        ) from error
+    logits = {stream: arrays[stream].astype(np.float32) for stream in STREAMS if stream in arrays}
+    if "paths" not in arrays or "classes" not in arrays or not logits:
+        raise DatasetError(
+            f"no scores: {shown(path)}: got {', '.join(sorted(arrays)) or 'nothing'}, expected paths, classes, and rgb or flow"
+        )
+    shape = (len(arrays["paths"]), len(arrays["classes"]))
+    if any(stream.shape != shape or not np.isfinite(stream).all() for stream in logits.values()) or not shape[0]:
+        raise DatasetError(f"damaged scores: {shown(path)}: expected finite logits of shape {shape}, at least one video")
+    labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
+    return Scores(tuple(arrays["paths"].tolist()), tuple(arrays["classes"].tolist()), logits, labels)
+
+
+def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
+    """The streams of several files as one, videos matched by path. Raises DatasetError where they do not belong together."""
+    first, *others = parts
+    logits, labels = dict(first.logits), first.labels
+    for part, name in zip(others, names[1:], strict=True):
+        pair = f"{shown(name)} and {shown(names[0])}"
+        if set(part.paths) != set(first.paths):
+            odd = sorted(set(part.paths) ^ set(first.paths))
+            raise DatasetError(
+                f"scores of different videos: {pair}: got {len(odd)} videos in only one of them, the first {odd[0]}; "
+                "score the same videos with both streams"
+            )
+        if part.classes != first.classes:
+            raise DatasetError(f"scores of different classes: {pair}: expected the same names in the same order")
+        if twice := sorted(set(part.logits) & set(logits)):
+            raise DatasetError(f"scores of one stream twice: {pair}: both hold {twice[0]}; give one file for each stream")
+        place = {path: i for i, path in enumerate(part.paths)}
+        order = [place[path] for path in first.paths]
+        logits |= {stream: rows[order] for stream, rows in part.logits.items()}
+        if part.labels is not None:
+            if labels is not None and not np.array_equal(labels, part.labels[order]):
+                raise DatasetError(f"scores with different labels: {pair}: expected the same label of each video")
+            labels = part.labels[order]
+    return Scores(first.paths, first.classes, {s: logits[s] for s in STREAMS if s in logits}, labels)
+
+
+def write_npz(path: str | Path, **arrays: Any) -> None:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # a file, as np.savez adds .npz to names
+        np.savez(file, **arrays)

@@ -1,0 +1,166 @@
+"""How a whole video becomes the network's inputs: all of it in windows, or some clips of it in one or three crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from .clips import centre_crop, flow_clip, looped, rgb_clip, windows
+from .defaults import Preprocessing
+from .errors import VideoError, shown
+from .flow import Frame, Moment, flow_stream, with_flow, without_flow
+from .flow.storage import FlowReader
+from .video import Video
+
+Clips = dict[str, Tensor]  # by stream, (V,C,T,H,W) in [-1, 1]: V views of the same frames
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What of a video the network sees. By default every frame, up to `max_frames`, in the centre crop; paper, table 1.
+
+    With `clips`, so many of the length the weights were trained on, evenly spaced from the start to the end, or one
+    in the middle; with three `crops`, each from the start, the middle and the end of the longer side.
+    """
+
+    clips: int | None = None
+    crops: int = 1
+    max_frames: int | None = None
+
+    def __str__(self) -> str:
+        if self.clips is None:
+            frames = "every frame" if self.max_frames is None else f"the first {self.max_frames} frames"
+            return f"{frames}, centre crop, logits averaged over time"
+        crop = "centre crop" if self.crops == 1 else f"{self.crops} crops"
+        return f"{self.clips} clip{'s' * (self.clips > 1)} x {crop}, logits averaged"
+
+
+FULL = Protocol()
+
+
+class Views:
+    """The inputs of one video, to iterate over: (first frame, clips) of each window or clip, lazily, in flat memory.
+
+    `trained` holds the preprocessing of each stream that is wanted; `flow` is the video's flow as extract-flow stored it,
+    in place of computing it. Opening checks the video. Raises VideoError, also while iterating.
+    """
+
+    def __init__(
+        self,
+        video: str | Path,
+        trained: Mapping[str, Preprocessing],
+        *,
+        protocol: Protocol = FULL,
+        flow: FlowReader | None = None,
+        progress: bool = False,
+    ):
+        self.path, self.trained, self.protocol, self.flow, self.progress = video, trained, protocol, flow, progress
+        shared = next(iter(trained.values()))
+        self.crop, self.clip_len = shared.crop, shared.clip_len
+        self.source = Video(video, fps=shared.fps, short_side=shared.short_side)
+        self.num_frames = 0  # seen so far
+
+    def __iter__(self) -> Iterator[tuple[int, Clips]]:
+        return self._windows() if self.protocol.clips is None else self._clips(self.protocol.clips)
+
+    def _windows(self) -> Iterator[tuple[int, Clips]]:
+        """Up to 250 frames are one pass; of a longer video, windows of 250."""
+        frames = tqdm(
+            self.source,
+            Path(self.path).name,
+            self.source.estimated_frames,
+            unit="frame",
+            leave=False,
+            disable=None if self.progress else True,
+        )
+        if "flow" not in self.trained:
+            moments = without_flow(frames)
+        elif self.flow is None:
+            moments = with_flow(frames, self.trained["flow"].flow_algorithm)
+        else:
+            moments = with_stored_flow(frames, self.flow, self.path)
+        for window in windows(islice(cropped(moments, self.crop), self.protocol.max_frames)):
+            first, self.num_frames = self.num_frames, self.num_frames + len(window)
+            flows = [flow for _, flow in window if flow is not None]
+            yield first, self._inputs([frame for frame, _ in window], flows)
+
+    def _clips(self, count: int) -> Iterator[tuple[int, Clips]]:
+        """Clips that are read on their own, so that little else is decoded."""
+        total = self.source.estimated_frames or sum(1 for _ in self.source)
+        for first in evenly_spaced(total, self.clip_len, count):
+            frames = self.source.read(first, self.clip_len + 1) or self.source.read(0, self.clip_len + 1)
+            flows: Iterable[NDArray[np.float32]] = ()
+            if "flow" in self.trained and self.flow is not None:
+                flows = [self.flow[i] for i in range(first, min(first + self.clip_len, len(self.flow)))]
+            elif "flow" in self.trained:
+                flows = flow_stream(frames, self.trained["flow"].flow_algorithm)
+            self.num_frames += len(frames[: self.clip_len])
+            yield first, self._crops(frames[: self.clip_len], list(flows))
+
+    def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]]) -> Clips:
+        """The clip in each crop of the protocol."""
+        height, width, _ = frames[0].shape
+        views = [
+            self._inputs([frame[rows, columns] for frame in frames], [flow[:, rows, columns] for flow in flows])
+            for rows, columns in crops_along(height, width, self.crop, self.protocol.crops)
+        ]
+        return {stream: torch.cat([view[stream] for view in views]) for stream in self.trained}
+
+    def _inputs(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]]) -> Clips:
+        """Cropped frames and the flows between them as one view each, looped where they are too few for the network."""
+        clips = {}
+        if "rgb" in self.trained:
+            clips["rgb"] = rgb_clip(looped(frames))
+        if "flow" in self.trained:
+            if not flows:
+                raise VideoError(f"too short for flow: {shown(self.path)}: got 1 frame, expected at least 2; use --stream rgb")
+            clips["flow"] = flow_clip(looped(flows), bound=self.trained["flow"].flow_bound)
+        return clips
+
+
+def evenly_spaced(num_frames: int, length: int, count: int) -> list[int]:
+    """The first frames of `count` clips from the start to the end of a video; of one clip, such that it is in the middle."""
+    room = max(0, num_frames - length)
+    return [room // 2] if count == 1 else [round(i * room / (count - 1)) for i in range(count)]
+
+
+def crops_along(height: int, width: int, crop: int, count: int) -> list[tuple[slice, slice]]:
+    """The rows and columns of one crop in the centre, or of several along the longer side, from one end to the other."""
+    rows, columns = centre_crop(height, width, crop)
+    if count == 1:
+        return [(rows, columns)]
+    places = [round(i * max(0, max(height, width) - crop) / (count - 1)) for i in range(count)]
+    along = [slice(place, place + crop) for place in places]
+    return [(rows, place) for place in along] if width >= height else [(place, columns) for place in along]
+
+
+def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Path) -> Iterator[Moment]:
+    """Each frame with the stored flow from it to the next; raises VideoError where flow and video do not belong together."""
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        field = flow[count - 1] if count <= len(flow) else None
+        if field is not None and field.shape[1:] != frame.shape[:2]:
+            got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
+            raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
+        yield frame, field
+    if count != len(flow) + 1:
+        raise VideoError(
+            f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows for {count} frames of {shown(video)}, "
+            f"expected {count - 1}; extract it again"
+        )
+
+
+def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:
+    """The centre crop x crop pixels of each moment, copied, so that the whole pictures can go."""
+    for frame, flow in moments:
+        height, width, _ = frame.shape
+        rows, columns = centre_crop(height, width, crop)
+        yield frame[rows, columns].copy(), None if flow is None else flow[:, rows, columns].copy()
