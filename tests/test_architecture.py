@@ -11,9 +11,11 @@ SOURCE = Path(i3dcli.__file__).parent
 LAYERS = (  # top to bottom; modules of a row do not know each other, but for those that are listed later in it
     ("__main__",),
     ("cli",),
-    ("predict", "extract", "inflate"),
+    ("predict", "extract", "inflate", "train", "evaluate"),
+    ("scoring",),
     ("two_stream",),
-    ("zoo", "checkpoints", "report", "curves", "metrics"),
+    ("run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
+    ("zoo", "checkpoints", "report", "curves", "metrics", "scores", "views"),
     (
         "i3d",
         "clips",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import sys
@@ -480,8 +481,8 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
       i3d eval ucfTrainTestlist/ --split 1,2,3 --rgb 'runs/rgb-{split}/best.pt' --max-frames 250
       i3d eval --scores rgb/scores.npz --scores flow/scores.npz --sweep-fusion
     """
-    sweep = options.pop("sweep_fusion")
     check_eval_options(options)
+    sweep = options.pop("sweep_fusion")
     from . import evaluate as verb
 
     options["crops"] = int(options["crops"] or 1)
@@ -491,11 +492,8 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
         verb.EvalOptions(**options), command=command, note=lambda text: say(text, err=True), progress=True
     ):
         evaluations.append(evaluation)
-        if len(options["split"]) > 1:
-            click.echo(f"split {number}")
-        click.echo(verb.as_table(evaluation))
-        if sweep:
-            click.echo(verb.sweep_table(evaluation.scores))
+        title = [f"split {number}"] if len(options["split"]) > 1 else []
+        say("\n".join([*title, verb.as_table(evaluation), *([verb.sweep_table(evaluation.scores)] if sweep else [])]))
     if len(evaluations) > 1:
         click.echo(f"mean of {len(evaluations)} splits\n{verb.mean_table(evaluations)}")
     ctx.exit(1 if any(evaluation.failures for evaluation in evaluations) else 0)
@@ -504,12 +502,17 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
 def check_eval_options(options: dict[str, Any]) -> None:
     """Raise UsageError for options of eval that contradict each other."""
     weights = [name for name in ("model", "rgb", "flow") if options[name]]
+    stream = options["stream"]
+    wanted = defaults.STREAMS if stream == "both" else (stream,) if stream else ()
+    missing = [f"--{name}" for name in wanted if weights and not options["model"] and not options[name]]
+    both = stream in (None, "both") and (options["model"] or (options["rgb"] and options["flow"]))
     complaints = (
         (options["scores"] and weights, "--scores are fused without a network; leave out --model, --rgb and --flow."),
         (
             not options["scores"] and not weights,
             "No weights: give --rgb PATH, --flow PATH, --model NAME or --scores NPZ.",
         ),
+        (options["scores"] and options["source"], "--scores hold the labels of their videos; leave out SPLIT."),
         (not options["scores"] and not options["source"], "Missing argument 'SPLIT', the videos to score."),
         (options["model"] and len(weights) > 1, "--model and --rgb or --flow name weights twice; give one or the other."),
         (
@@ -517,9 +520,14 @@ def check_eval_options(options: dict[str, Any]) -> None:
             "--clips and --crops are for --protocol clips.",
         ),
         (options["protocol"] == "clips" and options["max_frames"], "--max-frames is for --protocol full."),
+        (bool(missing), f"--stream {stream} needs {' and '.join(missing)} PATH too."),
+        (
+            options["sweep_fusion"] and not options["scores"] and not both,
+            "--sweep-fusion needs the weights of both streams.",
+        ),
         (len(options["fusion_weights"]) != 2, "--fusion-weights takes two numbers, of RGB and of flow."),
         (
-            min(options["fusion_weights"]) < 0 or not sum(options["fusion_weights"]) > 0,
+            min(options["fusion_weights"]) < 0 or not 0 < sum(options["fusion_weights"]) < math.inf,
             "--fusion-weights must not be negative, nor all zero.",
         ),
     )

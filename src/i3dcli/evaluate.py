@@ -44,7 +44,7 @@ from .report import (
     write_text,
 )
 from .scores import Scores, join, read_scores, write_scores
-from .scoring import Failure, match_classes, score_samples
+from .scoring import Failure, match_classes, score_samples, scored_part
 from .two_stream import TwoStream, choose_device, load_model
 from .video import Video
 from .views import FULL, Protocol
@@ -97,9 +97,11 @@ def evaluate(
 
     `weights` are those of RGB and flow in the mean of their logits.
     """
+    samples, classes = match_classes(dataset, model.labels, note=note if group.first else lambda text: None)
     scored = score_samples(
         model,
-        match_classes(dataset, model.labels, note=note),
+        samples,
+        classes=classes,
         multi_label=dataset.multi_label,
         protocol=protocol,
         flow_dir=flow_dir,
@@ -167,7 +169,8 @@ def evaluate_splits(
                 for path in (options.rgb, options.flow, options.flow_dir, options.out)
             )
             streams = STREAMS if options.stream in (None, "both") else (str(options.stream),)
-            model = load_model(options.model, rgb=rgb, flow=flow, streams=streams, device=device)
+            paths = {stream: path for stream, path in (("rgb", rgb), ("flow", flow)) if stream in streams}
+            model = load_model(options.model, **paths, streams=streams, device=device)
             if out is not None and len(options.split) > 1 and "{split}" not in str(options.out):
                 out = str(Path(out) / f"split{split}")
             say = note if group.first else lambda text: None
@@ -187,14 +190,22 @@ def evaluate_splits(
             if not group.first:
                 continue
             if out is not None:
-                write_outputs(out, evaluation, command=command, protocol=options.views(), samples=dataset.test or dataset.train)
+                write_outputs(out, evaluation, command=command, protocol=options.views(), samples=scored_part(dataset))
             yield split, evaluation
 
 
 def assess(scores: Scores, *, weights: tuple[float, float] = (1, 1)) -> Findings:
     """Measure each stream and, where both are there, the weighted mean of their logits. Raises DatasetError without labels."""
     if scores.labels is None:
-        raise DatasetError("scores without labels: nothing to compare them with; name the split whose videos they are of")
+        raise DatasetError("scores without labels: nothing to compare them with; make them with i3d eval")
+    for stream, rows in scores.logits.items():
+        if broken := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
+            raise DatasetError(
+                f"no finite scores: {stream}: got NaN or infinity for {len(broken)} of {len(rows)} videos, the first "
+                f"{scores.paths[broken[0]]}; the weights are broken, give others"
+            )
+    if scores.labels.ndim == 2 and not scores.labels.any():
+        raise DatasetError(f"no labels: none of the {len(scores.paths)} videos shows any class; give other videos")
     logits = dict(scores.logits)
     if len(logits) == len(STREAMS):
         logits[FUSED] = fuse(logits["rgb"], logits["flow"], weights)
@@ -335,7 +346,7 @@ def worst_mistakes(scores: Scores, findings: Findings, paths: Mapping[str, Path]
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     mistakes = []
     for i in worst:
-        rgb, flow = thumbnails(paths[scores.paths[i]]) if scores.paths[i] in paths else (None, None)
+        rgb, flow = thumbnails(paths.get(scores.paths[i], Path(scores.paths[i])))
         streams = {key: (int(best[key][i]), float(probabilities[key][i, best[key][i]])) for key in scores.logits}
         mistakes.append(
             Mistake(scores.paths[i], int(scores.labels[i]), int(best[main][i]), float(confidence[i]), streams, rgb, flow)

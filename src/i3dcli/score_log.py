@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,7 +22,7 @@ Logits = dict[str, NDArray[np.float32]]
 class ScoreLog:
     """`scores.0.jsonl`, `scores.1.jsonl` … in the output folder, one per process: the logits of a video on each line.
 
-    The first line says what they were computed with. A context manager while scores are added.
+    The first line of a run says what they are computed with. A context manager while scores are added.
     """
 
     def __init__(self, out: Path, fingerprint: str, group: Group):
@@ -36,20 +37,25 @@ class ScoreLog:
         Raises I3DError if they were computed with other weights or by another protocol.
         """
         found: dict[str, Logits] = {}
-        for path in sorted(self.out.glob("scores.*.jsonl")):
-            with open(path, encoding="utf-8") as file:
-                for line in file:
-                    with contextlib.suppress(ValueError):
-                        record = json.loads(line)
-                        if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
-                            raise I3DError(
-                                f"scores of another making: {shown(self.out)}: they were computed with other weights, flow or "
-                                "protocol; choose another --out, or remove it"
-                            )
-                        if "video" in record:
-                            found[record["video"]] = {stream: decoded(text) for stream, text in record["logits"].items()}
-        self.group.gather(None)  # nobody writes before all have read
+        for record in self._records():
+            if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
+                raise I3DError(
+                    f"scores of another making: {shown(self.out)}: they were computed with other weights, flow or "
+                    "protocol; choose another --out, or remove it"
+                )
+            if "video" in record:
+                found[record["video"]] = {stream: decoded(text) for stream, text in record["logits"].items()}
         return found
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for path in sorted(self.out.glob("scores.*.jsonl")):
+            try:
+                with open(path, "rb") as file:
+                    for line in file:
+                        with contextlib.suppress(ValueError):
+                            yield json.loads(line)
+            except OSError as error:
+                raise I3DError(f"cannot read: {shown(path)}: {error.strerror}; choose another --out") from error
 
     def add(self, video: str, logits: Logits) -> None:
         """Keep the logits (K,) of a video's streams."""
@@ -67,14 +73,12 @@ class ScoreLog:
 
     def __enter__(self) -> ScoreLog:
         try:
-            fresh = not self.path.exists() or self.path.stat().st_size == 0
             self.file = open(self.path, "a", encoding="utf-8")
         except OSError as error:
             raise I3DError(f"cannot write: {shown(self.path)}: {error.strerror}; choose another --out") from error
-        if fresh:
-            self._write({"fingerprint": self.fingerprint})
-        else:
+        if self.file.tell():
             self.file.write("\n")  # ends a line that was cut off
+        self._write({"fingerprint": self.fingerprint})  # again, as the first line may be that line
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +38,37 @@ def read_scores(path: str | Path) -> Scores:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise DatasetError(f"cannot read scores: {shown(path)}: {error.strerror}; give a file of i3d eval") from error
+    except (ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(
-            f"cannot read scores: {shown(path)}: {shown(str(error))}; expected a file of i3d eval or predict --scores"
+            f"no scores: {shown(path)}: it is no .npz of numbers, or damaged; give a file of i3d eval"
         ) from error
-    logits = {stream: arrays[stream].astype(np.float32) for stream in STREAMS if stream in arrays}
+    logits = {stream: arrays[stream] for stream in STREAMS if stream in arrays}
     if "paths" not in arrays or "classes" not in arrays or not logits:
         raise DatasetError(
             f"no scores: {shown(path)}: got {', '.join(sorted(arrays)) or 'nothing'}, expected paths, classes, and rgb or flow"
         )
-    shape = (len(arrays["paths"]), len(arrays["classes"]))
-    if any(stream.shape != shape or not np.isfinite(stream).all() for stream in logits.values()) or not shape[0]:
+    paths, classes = (tuple(map(str, arrays[name].ravel())) for name in ("paths", "classes"))
+    shape = (len(paths), len(classes))
+    if not shape[0] or any(
+        row.shape != shape or row.dtype.kind != "f" or not np.isfinite(row).all() for row in logits.values()
+    ):
         raise DatasetError(f"damaged scores: {shown(path)}: expected finite logits of shape {shape}, at least one video")
-    labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
-    return Scores(tuple(arrays["paths"].tolist()), tuple(arrays["classes"].tolist()), logits, labels)
+    labels = arrays.get("labels")
+    if labels is not None and not are_labels(labels, shape):
+        raise DatasetError(
+            f"damaged scores: {shown(path)}: expected a class index or a row of 0 and 1 for each of {shape[0]} videos"
+        )
+    numbers = None if labels is None else labels.astype(np.int64)
+    return Scores(paths, classes, {stream: rows.astype(np.float32) for stream, rows in logits.items()}, numbers)
+
+
+def are_labels(labels: NDArray[Any], shape: tuple[int, int]) -> bool:
+    """Whether labels are class indices (V,), or zeros and ones (V,K), for logits of a shape (V,K)."""
+    if labels.dtype.kind not in "iu" or labels.shape not in ((shape[0],), shape):
+        return False
+    return bool(labels.min() >= 0 and labels.max() < (shape[1] if labels.ndim == 1 else 2))
 
 
 def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
@@ -62,7 +80,7 @@ def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
         if set(part.paths) != set(first.paths):
             odd = sorted(set(part.paths) ^ set(first.paths))
             raise DatasetError(
-                f"scores of different videos: {pair}: got {len(odd)} videos in only one of them, the first {odd[0]}; "
+                f"scores of different videos: {pair}: got {len(odd)} videos in only one of them, the first {shown(odd[0])}; "
                 "score the same videos with both streams"
             )
         if part.classes != first.classes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from .datasets import Dataset, Sample, renumbered
 from .distributed import ALONE, Group
 from .errors import DatasetError, VideoError, shown
+from .files import FLOW_SIDECAR
 from .flow.storage import FlowReader, find_flow
 from .flow.threads import ahead
 from .lists import numbered_classes
@@ -41,36 +42,40 @@ class Scored:
     scores: Scores
     failures: tuple[Failure, ...] = ()
 
-    @property
-    def total(self) -> int:
-        return len(self.scores.paths) + len(self.failures)
 
-
-def test_part(dataset: Dataset) -> tuple[Sample, ...]:
+def scored_part(dataset: Dataset) -> tuple[Sample, ...]:
     """The samples to score: the test part, or all of a source that has one part only."""
     return dataset.test or dataset.train
 
 
-def match_classes(dataset: Dataset, labels: Sequence[str], *, note: Callable[[str], None]) -> tuple[Sample, ...]:
-    """The samples to score with the model's class ids, matched by name. Raises DatasetError for a class it does not know."""
-    samples = test_part(dataset)
-    if tuple(labels) == numbered_classes(len(labels)) or dataset.classes == tuple(labels):
-        if len(dataset.classes) > len(labels):
-            raise DatasetError(
-                f"too many classes: {dataset.summary}: got {len(dataset.classes)} classes, the model knows {len(labels)}; "
-                "give weights that were trained on them"
-            )
-        return samples
-    matched = renumbered(samples, dataset, tuple(labels), where="the model's classes")
-    if [sample.labels for sample in matched] != [sample.labels for sample in samples]:
-        note("Note: the model lists its classes in another order than the split; they are matched by name")
-    return matched
+def match_classes(
+    dataset: Dataset, labels: tuple[str, ...], *, note: Callable[[str], None]
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """The samples to score with the ids of the model's classes `labels`, and the names of these.
+
+    Classes are matched by name, or by position where the split or the model has only numbers. Raises DatasetError for a
+    class that the model does not know.
+    """
+    samples, names = scored_part(dataset), dataset.classes
+    unnamed = labels == numbered_classes(len(labels)) and not set(names) & set(labels)
+    if not unnamed and not (dataset.format == "list" and names == numbered_classes(len(names))):
+        matched = renumbered(samples, dataset, labels, where="the model's classes")
+        if names != labels[: len(names)]:
+            note("Note: the model lists its classes in another order than the split; they are matched by name")
+        return matched, labels
+    if len(names) > len(labels):
+        raise DatasetError(
+            f"too many classes: {dataset.summary}: got {len(names)} classes, the model knows {len(labels)}; "
+            "give weights that were trained on them"
+        )
+    return samples, (names + labels[len(names) :] if unnamed else labels)
 
 
 def score_samples(
     model: TwoStream,
     samples: Sequence[Sample],
     *,
+    classes: tuple[str, ...] | None = None,
     multi_label: bool = False,
     protocol: Protocol = FULL,
     flow_dir: str | None = None,
@@ -82,41 +87,59 @@ def score_samples(
 ) -> Scored:
     """Score `samples`, whose labels are the model's class ids, in all processes of a group; the result is on each of them.
 
-    With an output folder, scores are kept as they come, and a run that was interrupted goes on where it stopped. A video
+    `classes` names the model's classes in its place. With an output folder, scores are kept as they come, and a run that was interrupted goes on where it stopped. A video
     that cannot be read is a failure, or with `strict` an error. Raises VideoError, DatasetError and I3DError.
     """
+    check_flow(model, samples, flow_dir)
     log = None if out is None else ScoreLog(Path(out), fingerprint(model, protocol, flow_dir), group)
-    done = {} if log is None else log.read()
-    todo = [sample for i, sample in enumerate(samples) if i % group.size == group.rank and shown(sample.path) not in done]
+    kept = merged(group.gather({} if log is None else log.read()))  # nobody writes before all have read
+    todo = [sample for sample in samples if shown(sample.path) not in kept]
+    new: dict[str, Logits] = {}
     failures = []
-    bar = tqdm(total=len(samples), initial=len(done), unit="video", disable=None if progress and group.first else True)
-    with bar, log or nullcontext():
-        for sample, outcome in outcomes(model, todo, protocol=protocol, flow_dir=flow_dir):
+    shows = progress and group.first
+    bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
+    with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, flow_dir)) as found:
+        for sample, outcome in found:
             if isinstance(outcome, VideoError):
                 if strict:
                     raise outcome
                 note(f"Error: {outcome}")
                 failures.append(Failure(shown(sample.path), str(outcome)))
             else:
-                done[shown(sample.path)] = outcome
+                new[shown(sample.path)] = outcome
                 if log is not None:
                     log.add(shown(sample.path), outcome)
-            bar.update(group.size)
-    everyones: dict[str, Logits] = {}
-    for part in group.gather(done):
-        everyones |= part
-    failed = [failure for part in group.gather(failures) for failure in part]
-    if not everyones:
-        raise DatasetError(f"nothing could be scored: {len(failed)} videos: the first said: {failed[0].reason}")
-    return Scored(as_scores(samples, everyones, model, multi_label=multi_label), tuple(failed))
+            bar.update(min(group.size, len(samples) - bar.n))  # the others are as far
+    logits = kept | merged(group.gather(new))
+    failed = {failure.path: failure for part in group.gather(failures) for failure in part}
+    failures = [failed[path] for path in map(shown, (sample.path for sample in samples)) if path in failed]
+    if len(failures) == len(samples):
+        raise DatasetError(f"nothing could be scored: {len(failures)} videos: the first said: {failures[0].reason}")
+    return Scored(as_scores(samples, logits, classes or model.labels, multi_label=multi_label), tuple(failures))
+
+
+def merged(parts: Iterable[Mapping[str, Logits]]) -> dict[str, Logits]:
+    """What each process has, as one."""
+    return {video: logits for part in parts for video, logits in part.items()}
+
+
+def check_flow(model: TwoStream, samples: Sequence[Sample], flow_dir: str | None) -> None:
+    """Raise DatasetError where flow is to be read from a folder that holds none of the samples'."""
+    if flow_dir is None or "flow" not in model.nets:
+        return
+    if not any((find_flow(flow_dir, sample.key) / FLOW_SIDECAR).exists() for sample in samples):
+        raise DatasetError(
+            f"no flow: {shown(flow_dir)}: none of the {len(samples)} videos has any there, that of the first would be in "
+            f"{shown(samples[0].key)}; make it with i3d extract-flow, or leave --flow-dir out"
+        )
 
 
 def outcomes(
-    model: TwoStream, samples: Iterable[Sample], *, protocol: Protocol, flow_dir: str | None
-) -> Iterator[tuple[Sample, Logits | VideoError]]:
+    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, flow_dir: str | None
+) -> Generator[tuple[Sample, Logits | VideoError], None, None]:
     """The logits of each sample, or why there are none; a thread reads ahead, also into the next video."""
     tallies: dict[str, Tally] = {}
-    for sample, event in ahead(events(model, samples, protocol=protocol, flow_dir=flow_dir)):
+    for sample, event in ahead(events(model, samples, protocol, flow_dir)):
         if isinstance(event, VideoError):
             tallies = {}
             yield sample, event
@@ -129,7 +152,7 @@ def outcomes(
 
 
 def events(
-    model: TwoStream, samples: Iterable[Sample], *, protocol: Protocol, flow_dir: str | None
+    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, flow_dir: str | None
 ) -> Iterator[tuple[Sample, Clips | VideoError | None]]:
     """The inputs of each sample, one after the other, and then None, or an error."""
     for sample in samples:
@@ -147,13 +170,15 @@ def events(
             yield sample, error
 
 
-def as_scores(samples: Sequence[Sample], logits: Mapping[str, Logits], model: TwoStream, *, multi_label: bool) -> Scores:
+def as_scores(
+    samples: Sequence[Sample], logits: Mapping[str, Logits], classes: tuple[str, ...], *, multi_label: bool
+) -> Scores:
     """What was scored, in the order of the samples."""
     scored = [sample for sample in samples if shown(sample.path) in logits]
     rows = [logits[shown(sample.path)] for sample in scored]
-    labels = np.array([sample.labels[0] for sample in scored]) if not multi_label else multi_hot(scored, len(model.labels))
-    streams = {stream: np.stack([row[stream] for row in rows]) for stream in model.nets}
-    return Scores(tuple(shown(sample.path) for sample in scored), model.labels, streams, labels.astype(np.int64))
+    labels = np.array([sample.labels[0] for sample in scored]) if not multi_label else multi_hot(scored, len(classes))
+    streams = {stream: np.stack([row[stream] for row in rows]) for stream in rows[0]}
+    return Scores(tuple(shown(sample.path) for sample in scored), classes, streams, labels.astype(np.int64))
 
 
 def multi_hot(samples: Sequence[Sample], num_classes: int) -> NDArray[np.int64]:

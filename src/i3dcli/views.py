@@ -89,21 +89,31 @@ class Views:
             moments = with_stored_flow(frames, self.flow, self.path)
         for window in windows(islice(cropped(moments, self.crop), self.protocol.max_frames)):
             first, self.num_frames = self.num_frames, self.num_frames + len(window)
+            if self.num_frames == self.protocol.max_frames:
+                window[-1] = (window[-1][0], None)  # it leads to a frame that is not looked at
             flows = [flow for _, flow in window if flow is not None]
             yield first, self._inputs([frame for frame, _ in window], flows)
 
     def _clips(self, count: int) -> Iterator[tuple[int, Clips]]:
         """Clips that are read on their own, so that little else is decoded."""
-        total = self.source.estimated_frames or sum(1 for _ in self.source)
-        for first in evenly_spaced(total, self.clip_len, count):
-            frames = self.source.read(first, self.clip_len + 1) or self.source.read(0, self.clip_len + 1)
-            flows: Iterable[NDArray[np.float32]] = ()
+        for first in evenly_spaced(self._count_frames(), self.clip_len, count):
+            frames = self.source.read(first, self.clip_len + 1)
+            if not frames:
+                raise VideoError(
+                    f"damaged video: {shown(self.path)}: nothing could be decoded from frame {first} on; copy it again"
+                )
+            flows: list[NDArray[np.float32]] = []
             if "flow" in self.trained and self.flow is not None:
-                flows = [self.flow[i] for i in range(first, min(first + self.clip_len, len(self.flow)))]
+                flows = stored_flows(self.flow, first, frames, self.path)
             elif "flow" in self.trained:
-                flows = flow_stream(frames, self.trained["flow"].flow_algorithm)
+                flows = list(flow_stream(frames, self.trained["flow"].flow_algorithm))
             self.num_frames += len(frames[: self.clip_len])
-            yield first, self._crops(frames[: self.clip_len], list(flows))
+            yield first, self._crops(frames[: self.clip_len], flows)
+
+    def _count_frames(self) -> int:
+        """How many there are; what the file claims is believed where that many can be reached."""
+        claimed = self.source.estimated_frames
+        return claimed if claimed and self.source.read(claimed - 1, 1) else sum(1 for _ in self.source)
 
     def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]]) -> Clips:
         """The clip in each crop of the protocol."""
@@ -146,16 +156,32 @@ def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Pat
     """Each frame with the stored flow from it to the next; raises VideoError where flow and video do not belong together."""
     count = 0
     for count, frame in enumerate(frames, start=1):
-        field = flow[count - 1] if count <= len(flow) else None
-        if field is not None and field.shape[1:] != frame.shape[:2]:
-            got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
-            raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
-        yield frame, field
+        yield frame, flow_of_frame(flow, count - 1, frame, video) if count <= len(flow) else None
     if count != len(flow) + 1:
         raise VideoError(
             f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows for {count} frames of {shown(video)}, "
             f"expected {count - 1}; extract it again"
         )
+
+
+def stored_flows(flow: FlowReader, first: int, frames: Sequence[Frame], video: str | Path) -> list[NDArray[np.float32]]:
+    """The stored flows between `frames`, which start with frame `first`; VideoError where they are of another video."""
+    found = [flow_of_frame(flow, first + i, frame, video) for i, frame in enumerate(frames[:-1]) if first + i < len(flow)]
+    if len(found) != len(frames) - 1:
+        raise VideoError(
+            f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows, expected {first + len(frames) - 1} or more "
+            f"for {shown(video)}; extract it again"
+        )
+    return found
+
+
+def flow_of_frame(flow: FlowReader, index: int, frame: Frame, video: str | Path) -> NDArray[np.float32]:
+    """The stored flow from a frame to the next; raises VideoError where it is not of the frame's size."""
+    field = flow[index]
+    if field.shape[1:] != frame.shape[:2]:
+        got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
+        raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
+    return field
 
 
 def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:
