@@ -87,8 +87,9 @@ def score_samples(
 ) -> Scored:
     """Score `samples`, whose labels are the model's class ids, in all processes of a group; the result is on each of them.
 
-    `classes` names the model's classes in its place. With an output folder, scores are kept as they come, and a run that was interrupted goes on where it stopped. A video
-    that cannot be read is a failure, or with `strict` an error. Raises VideoError, DatasetError and I3DError.
+    `classes` replaces the names of the model's classes. With an output folder, scores are kept as they come, and a run
+    that was interrupted goes on where it stopped. A video that cannot be read is a failure, or with `strict` an error.
+    Raises VideoError, DatasetError and I3DError.
     """
     check_flow(model, samples, flow_dir)
     log = None if out is None else ScoreLog(Path(out), fingerprint(model, protocol, flow_dir), group)

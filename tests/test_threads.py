@@ -1,0 +1,73 @@
+"""Streams that are computed ahead of their reader."""
+
+import threading
+import time
+
+import pytest
+
+from i3dcli.flow.threads import ahead
+
+
+def named(prefix):
+    return [thread for thread in threading.enumerate() if thread.name.startswith(prefix)]
+
+
+def counting(count, taken):
+    for i in range(count):
+        taken.append(i)
+        yield i
+
+
+def settled(taken):
+    """How many items were taken, once no more are."""
+    before = -1
+    while len(taken) != before:
+        before = len(taken)
+        time.sleep(0.05)
+    return before
+
+
+def test_items_come_in_order():
+    assert list(ahead(iter(range(100)), depth=3)) == list(range(100))
+
+
+def test_an_empty_source_gives_nothing():
+    assert list(ahead([])) == []
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_no_more_than_one_item_beyond_the_depth_is_taken_before_it_is_asked_for(depth):
+    taken = []
+    items = ahead(counting(100, taken), depth=depth)
+    assert settled(taken) == 0
+    for asked in range(1, 4):
+        next(items)
+        assert settled(taken) == asked + depth + 1
+    items.close()
+
+
+def test_the_source_runs_in_a_thread_of_its_own():
+    def names():
+        yield threading.current_thread().name
+
+    assert next(iter(ahead(names()))).startswith("ahead")
+
+
+def test_what_the_source_raises_reaches_the_caller_after_the_items_before_it():
+    def broken():
+        yield 1
+        raise KeyError("lost")
+
+    items = ahead(broken())
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="lost"):
+        next(items)
+    assert not named("ahead")
+
+
+def test_closing_ends_the_thread_and_takes_no_more():
+    taken = []
+    items = ahead(counting(100, taken))
+    next(items)
+    items.close()
+    assert not named("ahead") and len(taken) <= 3
