@@ -36,11 +36,11 @@ def write_scores(path: str | Path, scores: Scores) -> None:
 def read_scores(path: str | Path) -> Scores:
     """What `write_scores` wrote. Raises DatasetError for any other file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise DatasetError(f"cannot read scores: {shown(path)}: {error.strerror}; give a file of i3d eval") from error
-    except (ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, TypeError, AttributeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(
             f"no scores: {shown(path)}: it is no .npz of numbers, or damaged; give a file of i3d eval"
         ) from error
