@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -247,7 +246,8 @@ def test_strict_refuses_them(spoiled, weights, tmp_path):
     result = score(spoiled, *weights, "--strict", "--out", tmp_path / "out")
     last_line(
         result,
-        f"not a video: {tmp_path}/text.mp4: invalid data found when processing input; expected a whole file that FFmpeg can read",
+        f"not a video: {tmp_path}/text.mp4: invalid data found when processing input; "
+        "expected a whole file that FFmpeg can read",
     )
     assert not (tmp_path / "out" / "metrics.json").exists()
 
@@ -380,12 +380,10 @@ def known(rgb, flow, labels, *, classes=3):
 
 
 def test_logits_are_averaged_not_probabilities():
-    rgb, flow = [[9.0, 0, 1], [9, 0, 1]], [[0, 5, 1.0], [0, 10, 1]]  # of the first, the mean of probabilities says b
-    findings = assess(known(rgb, flow, [0, 1]))
-    np.testing.assert_array_equal(findings.logits["two_stream"], (np.array(rgb) + flow) / 2)
-    assert findings.measured["two_stream"].top1 == 1.0
-    rgb, flow = [[20.0, 0, -60]], [[-30.0, 0, 8]]  # the logits' mean says b, that of probabilities a
-    assert assess(known(rgb, flow, [1])).measured["two_stream"].top1 == 1.0
+    rgb, flow = [[20.0, 0, -60]], [[-30.0, 0, 8]]  # the mean of the probabilities is near a half for the first and last class
+    findings = assess(known(rgb, flow, [1]))
+    np.testing.assert_array_equal(findings.logits["two_stream"], [[-5, 0, -26]])
+    assert [findings.measured[stream].top1 for stream in ("rgb", "flow", "two_stream")] == [0, 0, 1]
 
 
 def test_weights_are_those_of_the_logits():
@@ -501,33 +499,35 @@ def test_two_processes_equal_one_to_the_last_digit(spoiled, quick, weights, tmp_
     assert data["command"] == f"i3d {' '.join(map(str, options))}"
 
 
-def test_killed_and_resumed_equals_uninterrupted(quick, split, tmp_path):
-    videos = [f"{i}.mp4" for i in range(24)]
-    for i, name in enumerate(videos):
-        shutil.copy(split.videos[i % 6], tmp_path / name)
-    (tmp_path / "test.txt").write_text("".join(f"{name} {split.labels[i % 6]}\n" for i, name in enumerate(videos)))
-    options = [tmp_path / "test.txt", "--rgb", quick["rgb"], "--flow", quick["flow"], "--device", "cpu", "--out"]
-    whole = score(*options, tmp_path / "whole")
-    log = tmp_path / "cut" / "scores.0.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "i3dcli", "eval", *map(str, options), str(tmp_path / "cut")], stderr=subprocess.DEVNULL
-    )
-    while not (log.exists() and log.read_text().count('"video"') > 2):
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    kept = log.read_text().count('"video"')
-    assert 2 < kept < 24 and not (tmp_path / "cut" / "metrics.json").exists()
-    log.write_bytes(log.read_bytes()[:-9])  # as if it had been killed while it wrote
-    resumed = score(*options, tmp_path / "cut")
-    assert (resumed.exit_code, resumed.stdout) == (0, whole.stdout)
-    scored = [
-        json.loads(line)["video"] for line in log.read_text().splitlines() if line.startswith('{"video"') and line.endswith("}")
-    ]
-    assert sorted(scored) == sorted(str(tmp_path / name) for name in videos)
+KILLED = """
+import itertools, os, signal
+from i3dcli.cli import main
+from i3dcli.score_log import ScoreLog
+write, count = ScoreLog._write, itertools.count()
+
+def write_and_die(self, record):
+    write(self, record)
+    if next(count) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ScoreLog._write = write_and_die
+main()
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(done, split, weights, tmp_path):
+    arguments = [split.path, *weights, "--out", tmp_path / "out"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, "eval", *map(str, arguments)], capture_output=True, timeout=60)
+    log = tmp_path / "out" / "scores.0.jsonl"
+    assert killed.returncode == -signal.SIGKILL and [path.name for path in (tmp_path / "out").iterdir()] == [log.name]
+    assert log.read_text().count('"video"') == 3
+    log.write_bytes(log.read_bytes()[:-9])  # as if it had been killed while it wrote the third
+    resumed = score(*arguments)
+    assert (resumed.exit_code, resumed.stdout) == (0, done[0].stdout)
+    scored = [json.loads(line)["video"] for line in log.read_text().splitlines() if re.fullmatch(r'{"video".*}}', line)]
+    assert scored == [str(path) for path in split.videos]
     for name in ("metrics.json", "per_class.csv", "confusion.csv"):
-        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (done[1] / name).read_bytes()
 
 
 def test_ctrl_c_keeps_what_was_scored_and_ends_in_one_line(split, weights, tmp_path, monkeypatch):

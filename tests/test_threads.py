@@ -18,13 +18,13 @@ def counting(count, taken):
         yield i
 
 
-def settled(taken):
-    """How many items were taken, once no more are."""
-    before = -1
-    while len(taken) != before:
-        before = len(taken)
-        time.sleep(0.05)
-    return before
+def taken_in_the_end(taken, expected):
+    """How many items were taken, once `expected` are, or seconds have passed, and a while after."""
+    patience = time.monotonic() + 10
+    while len(taken) < expected and time.monotonic() < patience:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    return len(taken)
 
 
 def test_items_come_in_order():
@@ -39,10 +39,10 @@ def test_an_empty_source_gives_nothing():
 def test_no_more_than_one_item_beyond_the_depth_is_taken_before_it_is_asked_for(depth):
     taken = []
     items = ahead(counting(100, taken), depth=depth)
-    assert settled(taken) == 0
+    assert taken_in_the_end(taken, 0) == 0
     for asked in range(1, 4):
         next(items)
-        assert settled(taken) == asked + depth + 1
+        assert taken_in_the_end(taken, asked + depth + 1) == asked + depth + 1
     items.close()
 
 
