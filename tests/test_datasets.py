@@ -523,3 +523,12 @@ def test_reading_datasets_needs_neither_torch_nor_av():
     code = "import sys, i3dcli.datasets; print(sorted({'torch', 'av', 'numpy', 'cv2'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert result.stdout == "[]\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_or_list_that_may_not_be_read_is_an_error(tmp_path):
+    folder = make(tmp_path / "videos", "run/v.mp4")
+    for path in (folder, write(tmp_path / "list.txt", "videos/run/v.mp4 0\n")):
+        path.chmod(0)
+        assert error(path) == f"cannot read: {path.name}: permission denied; check its permissions"
+        path.chmod(0o700)

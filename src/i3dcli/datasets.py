@@ -93,8 +93,10 @@ def load_dataset(
     """
     path = Path(path)
     for place in (path, Path(root or path)):
-        if not place.exists():
+        if not os.path.exists(place):
             raise DatasetError(f"no such path: {shown(place)}: expected a folder of classes, a list, or annotations; give one")
+        if not os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK):
+            raise DatasetError(f"cannot read: {shown(place)}: permission denied; check its permissions")
     names = distinct(classes, "the names of classes") if classes is not None else None
     format = detect(path) if format == "auto" else format
     if format not in READERS:
