@@ -12,7 +12,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("__main__",),
     ("cli",),
     ("predict", "extract", "inflate", "train", "evaluate"),
-    ("scoring",),
+    ("findings", "scoring"),
     ("two_stream",),
     ("run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
     ("zoo", "checkpoints", "report", "curves", "metrics", "scores", "views"),

@@ -19,8 +19,9 @@ import i3dcli
 from i3dcli import DatasetError
 from i3dcli.cli import main
 from i3dcli.datasets import load_dataset
-from i3dcli.evaluate import as_table, assess, evaluate
+from i3dcli.evaluate import evaluate
 from i3dcli.extract import FlowOptions, extract_videos
+from i3dcli.findings import as_table, assess
 from i3dcli.metrics import mcnemar, wilson
 from i3dcli.scores import Scores, read_scores, write_scores
 

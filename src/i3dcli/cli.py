@@ -484,6 +484,7 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
     check_eval_options(options)
     sweep = options.pop("sweep_fusion")
     from . import evaluate as verb
+    from . import findings
 
     options["crops"] = int(options["crops"] or 1)
     command = f"i3d {shlex.join(sys.argv[1:])}"
@@ -493,9 +494,9 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
     ):
         evaluations.append(evaluation)
         title = [f"split {number}"] if len(options["split"]) > 1 else []
-        say("\n".join([*title, verb.as_table(evaluation), *([verb.sweep_table(evaluation.scores)] if sweep else [])]))
+        say("\n".join([*title, findings.as_table(evaluation), *([findings.sweep_table(evaluation.scores)] if sweep else [])]))
     if len(evaluations) > 1:
-        click.echo(f"mean of {len(evaluations)} splits\n{verb.mean_table(evaluations)}")
+        click.echo(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
     ctx.exit(1 if any(evaluation.failures for evaluation in evaluations) else 0)
 
 
