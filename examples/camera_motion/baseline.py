@@ -4,7 +4,7 @@
 
 Each folder holds <class>/<clip>; the rule is fitted on the first and scored on the others. Of each TV-L1 flow (25 frames per
 second, 128 pixels on the short side), a robust affine fit gives how the whole picture shifts, grows, and turns. A clip is
-described by the mean of these four numbers over time and by how much they vary (shake), and a logistic regression does the rest.
+described by the mean of these four numbers over time and by how much they vary; a logistic regression does the rest.
 """
 
 import argparse

@@ -65,9 +65,11 @@ def make_clip(job: tuple[Path, int, str, str, int]) -> int:
     rng = clip_rng(seed, part, name, number)
     path = out / part / name / f"{number:04d}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames, fps = render(rng, name)
+    pace = rng.uniform()
+    frames, fps = render(rng, name, pace)
     preset = str(rng.choice(["ultrafast", "veryfast", "fast", "medium"]))
-    options = {"crf": str(rng.integers(18, 36)), "preset": preset, "g": str(rng.choice([10, 25, 250]))}
+    crf = 18 + rng.uniform() * (8 + 9 * pace)  # a codec that saves more leaves nothing of a slow move
+    options = {"crf": f"{crf:.0f}", "preset": preset, "g": str(rng.choice([10, 25, 250]))}
     write_clip(path, frames, fps, options)
     return path.stat().st_size
 
@@ -89,14 +91,17 @@ def write_clip(path: Path, frames: list[np.ndarray], fps: float, options: dict[s
 # How the camera moves
 
 
-def camera_path(rng: np.random.Generator, name: str, times: np.ndarray) -> np.ndarray:
-    """Where the picture is at each of `times` in seconds: (T,4) of right, down, log of size, clockwise turn."""
+def camera_path(rng: np.random.Generator, name: str, pace: float, times: np.ndarray) -> np.ndarray:
+    """Where the picture is at each of `times` in seconds: (T,4) of right, down, log of size, clockwise turn.
+
+    `pace` is from 0, just noticeable, to 1, fast.
+    """
     sway = wobble(rng, times)
     if name == "static":
         return sway / np.abs(sway).max(0) * rng.uniform(0, 0.15) * (1, 1, 0, 0.004)  # a tripod, pixels
     if name == "shake":
-        return sway * log_uniform(rng, 0.5, 4) * (1, rng.uniform(0.5, 1), 0, rng.uniform(0, 1) / 128)
-    speed = SPEED_RANGE ** rng.uniform()
+        return sway * 0.5 * 8**pace * (1, rng.uniform(0.5, 1), 0, rng.uniform(0, 1) / 128)
+    speed = SPEED_RANGE**pace
     velocity = np.array(CLASSES[name]) * SLOWEST * speed
     velocity[:2] += velocity[1::-1] * rng.uniform(-0.2, 0.2)  # nobody pans along a ruler
     path = np.outer(easing(rng, times), velocity * TICKS)
@@ -127,11 +132,11 @@ def wobble(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 class Camera:
     """A pinhole camera in front of planes: where each plane is in the picture, at any time."""
 
-    def __init__(self, rng: np.random.Generator, name: str, width: int, height: int, seconds: float):
+    def __init__(self, rng: np.random.Generator, name: str, pace: float, size: tuple[int, int], seconds: float):
         self.times = np.arange(-0.1, seconds + 0.1, 1 / GRID)
-        self.path = camera_path(rng, name, self.times)
-        self.focal = log_uniform(rng, 0.9, 4) * max(width, height)
-        self.centre = np.array([width, height]) / 2 + rng.uniform(-0.2, 0.2, 2) * min(width, height)  # of zoom and roll
+        self.path = camera_path(rng, name, pace, self.times)
+        self.focal = log_uniform(rng, 0.9, 4) * max(size)
+        self.centre = np.array(size) / 2 + rng.uniform(-0.2, 0.2, 2) * min(size)  # of zoom and roll
         self.truck = rng.choice([0, rng.uniform(0, 1)])  # how much of a pan or tilt is a walk sideways: parallax
         self.dolly = rng.choice([0, rng.uniform(0, 0.4)])  # how much of a zoom is a walk forwards
         self.unlens = np.linalg.inv(self.lens(1))
@@ -194,13 +199,13 @@ class Thing:
 # What it sees
 
 
-def render(rng: np.random.Generator, name: str) -> tuple[list[np.ndarray], float]:
-    """A clip of the class `name`: its frames (H,W,3) uint8 RGB, and frames per second."""
+def render(rng: np.random.Generator, name: str, pace: float) -> tuple[list[np.ndarray], float]:
+    """A clip of the class `name` at a `pace` from 0 to 1: its frames (H,W,3) uint8 RGB, and frames per second."""
     width, height = SIZES[rng.choice(len(SIZES), p=SIZE_ODDS)]
     fps = float(rng.choice([24, 25, 30, 50], p=[0.1, 0.7, 0.15, 0.05]))
     count = round(rng.integers(24, 41) / TICKS * fps)
     seconds = count / fps
-    camera = Camera(rng, name, width, height, seconds)
+    camera = Camera(rng, name, pace, (width, height), seconds)
     planes = [(1.0, texture(rng, 2 * width, 2 * height))]
     for depth in rng.uniform(0.5, 0.95, rng.integers(1, 4)):
         planes.append((depth, foreground(rng, 2 * width, 2 * height)))
@@ -255,7 +260,7 @@ class Film:
         y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         vignette = 1 - rng.choice([0, rng.uniform(0, 0.35)]) * (x**2 + y**2)
         cast = 1 + rng.uniform(-0.15, 0.15, 3)
-        self.contrast = (log_uniform(rng, 0.35, 1.1) * vignette[..., None] * cast).astype(np.float32)
+        self.contrast = (log_uniform(rng, 0.5, 1.1) * vignette[..., None] * cast).astype(np.float32)
         self.black = rng.uniform(0, 60)
         self.drift, self.flicker = rng.choice([0, rng.normal(0, 0.25)]), rng.choice([0, 0.02], p=[0.8, 0.2])
         self.softness = rng.choice([0, rng.uniform(0.3, 1.1)])

@@ -5,6 +5,8 @@ import math
 import cv2
 import numpy as np
 
+LEAST_CONTRAST = 25  # grey levels, standard deviation; motion over a blank wall cannot be seen
+
 
 def texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     """A painted surface (H,W,3) uint8: a gradient, clouds of noise, and up to four kinds of marks."""
@@ -12,10 +14,14 @@ def texture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     slope = np.linspace(0, 1, height)[:, None, None] * rng.uniform(0, 1)
     clouds = (noise(rng, width, height) * log_uniform(rng, 0.1, 1.5))[..., None]
     picture = np.clip(top * (1 - slope) + bottom * slope + clouds * (tint + 60), 0, 255).astype(np.uint8)
-    for paint in rng.choice([blobs, boxes, polygons, stripes, text, horizon, room], rng.integers(0, 5)):
+    for paint in rng.choice(
+        [blobs, boxes, polygons, stripes, text, horizon, room], rng.choice(5, p=[0.08, 0.23, 0.23, 0.23, 0.23])
+    ):
         paint(rng, picture)
-    grain = noise(rng, width, height, coarsest=8) * rng.uniform(2, 30)
-    return cv2.convertScaleAbs(np.maximum(picture + grain[..., None], 0))
+    middle, spread = picture.mean(), picture.std()
+    picture = middle + (picture - middle) * max(1.0, LEAST_CONTRAST / (spread + 1))
+    grain = noise(rng, width, height, coarsest=8) * rng.uniform(5, 40)
+    return np.clip(picture + grain[..., None], 0, 255).astype(np.uint8)
 
 
 def colour(rng: np.random.Generator) -> np.ndarray:
