@@ -80,7 +80,8 @@ def clip_rng(seed: int, part: str, name: str, number: int) -> np.random.Generato
 
 def write_clip(path: Path, frames: list[np.ndarray], fps: float, options: dict[str, str]) -> None:
     with atomic_write(path) as part, av.open(str(part), "w", format="mp4") as out:
-        stream = out.add_stream("libx264", rate=Fraction(fps), options={**options, "threads": "1"})
+        same_bytes = {"threads": "1", "x264-params": "mbtree=0"}  # mbtree's sums differ from run to run on some processors
+        stream = out.add_stream("libx264", rate=Fraction(fps), options={**options, **same_bytes})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
