@@ -37,7 +37,7 @@ CLASSES = {  # name → how the PICTURE moves: (right, down, grows, turns clockw
 }
 PARTS = ("train", "val", "test")
 SLOWEST = np.array([0.25, 0.25, 0.003, math.radians(0.2)])  # pixels, pixels, log of size, radians; per 1/25 s
-SPEED_RANGE = 15.0  # fastest : slowest
+FASTEST = np.array([4, 4, 0.03, math.radians(3)])
 TICKS = 25.0  # per second; the unit of speed
 GRID = 500.0  # steps per second on which paths are integrated
 SIZES = ((228, 128), (170, 128), (128, 128), (128, 170), (128, 228))  # width, height
@@ -102,12 +102,12 @@ def camera_path(rng: np.random.Generator, name: str, pace: float, times: np.ndar
         return sway / np.abs(sway).max(0) * rng.uniform(0, 0.15) * (1, 1, 0, 0.004)  # a tripod, pixels
     if name == "shake":
         return sway * 0.5 * 8**pace * (1, rng.uniform(0.5, 1), 0, rng.uniform(0, 1) / 128)
-    speed = SPEED_RANGE**pace
-    velocity = np.array(CLASSES[name]) * SLOWEST * speed
+    speed = SLOWEST * (FASTEST / SLOWEST) ** pace
+    velocity = speed * CLASSES[name]
     velocity[:2] += velocity[1::-1] * rng.uniform(-0.2, 0.2)  # nobody pans along a ruler
     path = np.outer(easing(rng, times), velocity * TICKS)
     path -= (path.max(0) + path.min(0)) / 2  # the middle of the move sees the middle of the scene
-    tremor = rng.choice([0, rng.uniform(0, 0.4) * min(0.25 * speed, 0.6)])
+    tremor = rng.choice([0, rng.uniform(0, 0.4) * min(speed[0], 0.6)])
     return path + sway * tremor * (1, 1, 0, 0.003)
 
 
