@@ -13,6 +13,7 @@ hassony2/kinetics_i3d_pytorch, which video_features shares. Nothing is executed 
 from __future__ import annotations
 
 import dataclasses
+import io
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -94,8 +95,10 @@ def save_checkpoint(
         "tool": f"i3d {__version__}",
         **({} if training is None else {"training": dict(training)}),
     }
+    data = io.BytesIO()  # torch itself says nothing helpful about a disk that is full
+    torch.save(content, data)
     with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(data.getbuffer())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

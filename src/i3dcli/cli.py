@@ -402,16 +402,18 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
     given = {name: value for name, value in options.items() if value is not None}
     if "lr_steps" in given:
         given["lr_steps"] = rate_steps(given["lr_steps"])
+    given = given if recipe is None else recipes.with_recipe(recipe, given)
     from . import train as verb
 
-    chosen = verb.resumed_options(out, given) if resume else recipes.choose_options(recipe, given)
+    chosen = verb.resumed_options(out, given) if resume else recipes.TrainOptions(**given)
     if complaint := recipes.complaint(chosen):
         raise click.UsageError(complaint)
     if recipe is not None:
         say(f"Recipe {recipe}: {recipes.as_text(chosen)}", err=True)
     result = verb.train_from(chosen, out, **how, resume=resume, note=lambda text: say(text, err=True), progress=True)
     if result.stopped_by is not None:
-        say(f"Stopped after step {result.step}: {shown(out)}: go on with --resume", err=True)
+        if result.first:
+            say(f"Stopped after step {result.step}: {shown(out)}: go on with --resume", err=True)
         ctx.exit(128 + result.stopped_by)
     if result.first:
         click.echo(verb.as_text(result, out))

@@ -22,6 +22,7 @@ from .recipes import TrainOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BN_WARMUP = 10  # steps
+DIVERGED = "lower --lr, or add --warmup or --clip-grad; last.pt is of an earlier step"
 
 
 class Learner:
@@ -42,6 +43,8 @@ class Learner:
         report: Callable[[Batch], None],
         compile: bool = False,
     ):
+        if options.sync_bn and device.type == "cpu":
+            raise I3DError("no CUDA device: --sync-bn: torch synchronises batch norm on CUDA only; leave it out on a CPU")
         self.net: I3D = net.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.options, self.group, self.device, self.report = options, group, device, report
         self.loss: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
@@ -77,11 +80,11 @@ class Learner:
             self.report(batch)
             clips, targets = self.to_device(batch)
             waits = isinstance(self.model, DistributedDataParallel) and count < options.accumulate
-            with self.model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+            with self.model.no_sync() if waits else contextlib.nullcontext():
                 logits = self.forward(clips)
                 loss = self.loss(logits, targets)
                 losses.append(check_finite(loss.item(), batch, number))
-                self.scaler.scale(loss / options.accumulate).backward()
+                self.scaler.scale(loss / options.accumulate).backward()  # type: ignore[no-untyped-call]
             right = math.nan if self.multi_label else (logits.argmax(1) == targets).float().mean().item()
             accuracies.append(right)
         if options.clip_grad is not None:
@@ -117,14 +120,20 @@ class Learner:
 
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Clips in [-1, 1] and targets where the network is."""
-        clips = batch.clips.to(self.device, non_blocking=True)
+        clips = batch.clips.to(self.device)
         clips = rgb_from_bytes(clips) if clips.dtype == torch.uint8 else clips
-        return clips.contiguous(memory_format=torch.channels_last_3d), batch.targets.to(self.device, non_blocking=True)
+        return clips.contiguous(memory_format=torch.channels_last_3d), batch.targets.to(self.device)
 
     def seed(self, number: int) -> None:
         """Draw what is random in a step, such as dropout, from its number and the rank of this process."""
         words = np.random.SeedSequence((self.options.seed, number, self.group.rank)).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
+
+    def check_weights(self, number: int) -> None:
+        """Raise I3DError if a step left NaN or infinity in the network, which must not reach last.pt."""
+        for name, tensor in self.net.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise I3DError(f"weights are not finite: after step {number}: got NaN or infinity in {name}; {DIVERGED}")
 
     def state(self) -> dict[str, Any]:
         """What is needed besides the weights to go on exactly."""
@@ -157,8 +166,8 @@ def set_bn_momentum(net: I3D, *, step: int) -> None:
         norm.momentum = max(BN_MOMENTUM, BN_WARMUP / (step + BN_WARMUP))
 
 
-def batch_norms(net: I3D) -> list[nn.BatchNorm3d]:
-    return [module for module in net.modules() if isinstance(module, nn.BatchNorm3d)]
+def batch_norms(net: I3D) -> list[nn.BatchNorm3d | nn.SyncBatchNorm]:
+    return [module for module in net.modules() if isinstance(module, (nn.BatchNorm3d, nn.SyncBatchNorm))]
 
 
 def check_finite(loss: float, batch: Batch, number: int) -> float:
@@ -166,6 +175,6 @@ def check_finite(loss: float, batch: Batch, number: int) -> float:
     if not math.isfinite(loss):
         raise I3DError(
             f"loss is not finite: step {number}: got {loss} from {', '.join(shown(path) for path in batch.paths)}; "
-            "look at these videos, lower --lr, or add --warmup or --clip-grad; last.pt is of an earlier step"
+            f"look at these videos, {DIVERGED}"
         )
     return loss

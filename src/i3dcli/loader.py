@@ -97,7 +97,6 @@ class ClipDataset(Dataset[Item]):
     ):
         self.samples, self.preprocessing, self.flow_dir = samples, preprocessing, flow_dir
         self.num_classes, self.multi_label, self.seed, self.flip = num_classes, multi_label, seed, flip
-        self._open_video = functools.lru_cache(maxsize=10_000)(self._probe)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -128,7 +127,7 @@ class ClipDataset(Dataset[Item]):
     def _read(self, sample: Sample, rng: np.random.Generator | None) -> tuple[Tensor, tuple[float, float]]:
         """A clip (C,T,H,W), and the seconds of the video it shows. Raises VideoError."""
         length, crop, fps = self.preprocessing.clip_len, self.preprocessing.crop, self.preprocessing.fps
-        num_frames, read = self._open_video(sample.path) if self.flow_dir is None else self._open_flow(sample)
+        num_frames, read = self._open_video(sample) if self.flow_dir is None else self._open_flow(sample)
         start = max(0, (num_frames - length) // 2) if rng is None else random_start(rng, num_frames, length)
         frames = looped(read(start, length) or read(0, length), shortest=length)  # headers may claim more than there is
         height, width = frames[0].shape[:2] if self.flow_dir is None else frames[0].shape[1:]
@@ -143,14 +142,15 @@ class ClipDataset(Dataset[Item]):
             clip = mirrored(clip)
         return clip, (start / fps, (start + length) / fps)
 
-    def _probe(self, path: Path) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
-        """The number of frames of a video, from its header, and the way to read them."""
-        video = Video(path, fps=self.preprocessing.fps, short_side=self.preprocessing.short_side)
-        return video.estimated_frames or sum(1 for _ in video), video.read
+    def _open_video(self, sample: Sample) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
+        video, num_frames = probe(sample.path, self.preprocessing.fps, self.preprocessing.short_side)
+        return num_frames, video.read
 
     def _open_flow(self, sample: Sample) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
         assert self.flow_dir is not None
         flow = FlowReader(find_flow(self.flow_dir, sample.key))
+        if not len(flow):
+            raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
         if differing := flow.mismatches(self.preprocessing):
             raise DatasetError(
                 f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it again, or train for it "
@@ -169,6 +169,13 @@ class ClipDataset(Dataset[Item]):
         return torch.zeros(self.num_classes).index_fill_(0, torch.tensor(shown_labels, dtype=torch.int64), 1.0)
 
 
+@functools.lru_cache(maxsize=10_000)
+def probe(path: Path, fps: float, short_side: int) -> tuple[Video, int]:
+    """A video and the number of its frames, from its header where that says it. Raises VideoError."""
+    video = Video(path, fps=fps, short_side=short_side)
+    return video, video.estimated_frames or sum(1 for _ in video)
+
+
 def collate(items: Sequence[Item]) -> Batch:
     """Items with a clip as one batch; the errors of all."""
     good = [item for item in items if item.clip is not None]
@@ -180,16 +187,13 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
-def load_batches(
-    dataset: ClipDataset, batches: Sampler[list[Draw]] | Sequence[list[int]], *, workers: int, pin_memory: bool = False
-) -> DataLoader[Item]:
+def load_batches(dataset: ClipDataset, batches: Sampler[list[Draw]] | Sequence[list[int]], *, workers: int) -> DataLoader[Item]:
     """The batches of a dataset, read ahead by `workers` processes, or by this one if there are none."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=prepare_worker,
     )

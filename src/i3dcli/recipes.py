@@ -83,19 +83,17 @@ RECIPE_FIELDS = ("steps", "batch_size", "accumulate", "lr", "schedule", "lr_step
 CLIPS_PER_STEP = {"kinetics": 384, "ucf101": 96, "hmdb51": 96, "charades": 384}
 
 
-def choose_options(recipe: str | None, given: dict[str, Any]) -> TrainOptions:
-    """The defaults, over them the numbers of a recipe, over them what was `given`.
+def with_recipe(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a recipe, and over them what was `given`.
 
     Unless it is given, `accumulate` is such that a step of all processes sees as many clips as the recipe's.
     """
-    if recipe is None:
-        return TrainOptions(**given)
     chosen = {**RECIPES[recipe][given.get("stream", TrainOptions.stream)], **given}
     if "epochs" in given:
         chosen["steps"] = given.get("steps")
     clips = chosen["batch_size"] * int(os.environ.get("WORLD_SIZE", "1"))
     chosen.setdefault("accumulate", math.ceil(CLIPS_PER_STEP[recipe] / clips))
-    return TrainOptions(**chosen)
+    return chosen
 
 
 def complaint(options: TrainOptions) -> str | None:
@@ -104,6 +102,7 @@ def complaint(options: TrainOptions) -> str | None:
         (not options.train, "Missing argument 'TRAIN', the training videos."),
         (options.stream == "flow" and not options.flow_dir, "--stream flow needs --flow-dir DIR, which extract-flow writes."),
         (options.stream == "rgb" and options.flow_dir, "--flow-dir is for --stream flow."),
+        (options.init and options.width != TrainOptions.width, "--width is for fresh weights; --init brings its own."),
         (options.schedule == "step" and not options.lr_steps, "--schedule step needs --lr-steps STEP:LR,..."),
         (options.schedule != "step" and options.lr_steps, "--lr-steps is for --schedule step."),
     )

@@ -38,6 +38,7 @@ class Progress:
     lowest_loss: float = math.inf  # of all validations
     validations_since: int = 0  # that one
     reductions: int = 0  # of the learning rate, one for each plateau
+    outcomes: list[tuple[float, float]] = field(default_factory=list)  # loss and accuracy of each step since the last row
 
     def follow(self, row: Row, metric: str, *, patience: int) -> bool:
         """Take in a validation; whether its accuracy is the best so far."""
@@ -70,7 +71,10 @@ class RunFolder:
         """Make the folder. Raises I3DError if a run is there that is not to be resumed, or none that is."""
         if self.group.first:
             make_folder(self.path)
-        there = any(self.group.gather(self.last.exists()))
+        seen = self.group.gather(self.last.exists())
+        there = any(seen)
+        if there and not all(seen):
+            raise I3DError(f"not on every machine: {shown(self.last)}: processes elsewhere do not see it; share the folder")
         if there and not (resume or restarted()):
             raise I3DError(f"a run is there: {shown(self.path)}: got its {LAST}; go on with --resume, or choose another --out")
         if resume and not there and not restarted():

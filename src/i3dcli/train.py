@@ -28,7 +28,7 @@ from .errors import DatasetError, I3DError, shown
 from .files import FLOW_SIDECAR
 from .flow.storage import find_flow
 from .i3d import I3D, LAYERS
-from .learner import Learner
+from .learner import DIVERGED, Learner
 from .lists import read_class_names
 from .loader import Batch, ClipDataset, Draws, Item, load_batches
 from .metrics import measure, measure_multi_label
@@ -37,7 +37,9 @@ from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
 from .two_stream import choose_device, load_stream
 
 SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad_alloc|signal: Killed", re.I)
+OUT_OF_MEMORY = re.compile(
+    r".*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I
+)
 
 Note = Callable[[str], None]
 
@@ -127,7 +129,7 @@ def loop(
     """Step after step to the end; at the end of each epoch validate, log and save."""
     options, group = learner.options, learner.group
     batches = iter(data.training_batches(state.step))
-    tally = Tally()
+    tally = Tally(state.outcomes)
     with tqdm(
         total=data.num_steps * data.clips_per_step,
         initial=state.step * data.clips_per_step,
@@ -151,8 +153,8 @@ def loop(
                         folder.keep_best(learner)
                 state.history.append(row)
                 bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", f"val_{data.metric}") if k in row})
-                tally = Tally()
             if epoch_done or stopped_by is not None or state.step % SAVE_EVERY == 0:
+                learner.check_weights(state.step)
                 folder.save(learner, state, metric=data.metric)
             if stopped_by is not None and state.step < data.num_steps:
                 return Result(state.step, state.history, data.metric, group.first, stopped_by)
@@ -160,21 +162,23 @@ def loop(
 
 
 class Tally:
-    """The mean loss and accuracy of all processes, and the clips per second, since it was made."""
+    """The mean loss and accuracy of the steps since the last row, and the clips per second of those that are new."""
 
-    def __init__(self) -> None:
-        self.since = time.perf_counter()
-        self.clips = 0
-        self.outcomes: list[tuple[float, float]] = []
+    def __init__(self, outcomes: list[tuple[float, float]]):
+        self.outcomes = outcomes  # of each step, all processes; those of a resumed run are there already
+        self.clips, self.since = 0, time.perf_counter()
 
     def add(self, answers: list[tuple[float, float, int | None]], *, clips: int) -> None:
         self.clips += clips
-        self.outcomes += [(loss, accuracy) for loss, accuracy, _ in answers]
+        loss, accuracy, _ = zip(*answers, strict=True)
+        self.outcomes.append((sum(loss) / len(loss), sum(accuracy) / len(accuracy)))
 
     def row(self, metric: str) -> Row:
-        """For log.csv; of multi-label data there is no accuracy in training."""
+        """For log.csv, and begin anew; of multi-label data there is no accuracy in training."""
         loss, accuracy = np.mean(self.outcomes, axis=0).tolist()
         rate = self.clips / (time.perf_counter() - self.since)
+        self.outcomes.clear()
+        self.clips, self.since = 0, time.perf_counter()
         return {"loss": loss, **({metric: accuracy} if math.isfinite(accuracy) else {}), "clips_per_second": rate}
 
 
@@ -202,6 +206,8 @@ class Data:
             )
         self.clips_per_step = options.batch_size * options.accumulate * group.size
         self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
+        if options.schedule == "plateau" and not self.val:
+            raise DatasetError(f"no validation: --schedule plateau: {dataset.summary}; give --val, or another --schedule")
         self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
         self.validation = self.validation_batches()
 
@@ -210,7 +216,8 @@ class Data:
         flow_dir = self.options.flow_dir
         if flow_dir is None:
             return list(samples)
-        without = [s for s in samples if not (find_flow(flow_dir, s.key) / FLOW_SIDECAR).exists()]
+        found = [(find_flow(flow_dir, sample.key) / FLOW_SIDECAR).exists() for sample in samples]
+        without = list(itertools.compress(samples, (not there for there in found)))
         if without:
             text = (
                 f"no flow: {shown(flow_dir)}: got none for {len(without)} of {len(samples)} videos, the first "
@@ -219,7 +226,7 @@ class Data:
             if self.options.strict or len(without) == len(samples):
                 raise DatasetError(text)
             self.note(f"Note: {text}")
-        return [s for s in samples if s not in without]
+        return list(itertools.compress(samples, found))
 
     def describe(self) -> str:
         """What a step and the run consist of, in words."""
@@ -266,6 +273,8 @@ class Data:
         logits, targets = learner.evaluate(self.validation)
         if not len(logits):
             raise DatasetError(f"no readable video: {len(self.val)} for validation: see the lines above; give others")
+        if not logits.isfinite().all():
+            raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
         measured = (measure_multi_label if self.dataset.multi_label else measure)(logits.numpy(), targets.numpy())
         return {
             "val_loss": learner.loss(logits, targets).item(),
@@ -359,10 +368,11 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
+        line = OUT_OF_MEMORY.search(str(error))
+        if line is None and not isinstance(error, MemoryError):
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "MemoryError"
+        reason = "" if line is None else f"{shown(line[0])}; "
         raise I3DError(
-            f"out of memory: {shown(reason)}; lower --batch-size (with --accumulate for the same step), --clip-len, --crop, "
+            f"out of memory: {reason}lower --batch-size (with --accumulate for the same step), --clip-len, --crop, "
             "--width or --workers"
         ) from error
