@@ -1,5 +1,7 @@
-"""Fixtures that several modules share: checkpoints with known random weights, and the rule for tests that need a GPU."""
+"""Fixtures that several modules share: checkpoints with known random weights, clips to train on, and the rule for tests that
+need a GPU."""
 
+import json
 import os
 from types import SimpleNamespace
 
@@ -10,6 +12,8 @@ from media import moving, write_video
 
 import i3dcli
 from i3dcli.defaults import Preprocessing
+from i3dcli.extract import FlowOptions, extract_videos
+from i3dcli.flow.storage import FlowReader, FlowWriter
 
 
 def pytest_runtest_setup(item):
@@ -71,3 +75,35 @@ def split(tmp_path_factory, quick_model):
     path = folder / "test.txt"
     path.write_text("".join(f"v{i}.mp4 {label}\n" for i, label in enumerate(labels)))
     return SimpleNamespace(path=path, videos=paths, labels=labels, predictions=predictions)
+
+
+@pytest.fixture(scope="session")
+def motions(tmp_path_factory):
+    """Clips of textures that move left or right, 14 frames of 36x48 pixels: train/<class>/ has four, val/<class>/ two."""
+    root = tmp_path_factory.mktemp("motions")
+    for part, count in (("train", 4), ("val", 2)):
+        for name, step in (("left", (0, -2)), ("right", (0, 2))):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                frames = moving(14, 36, 48, step=step, seed=10 * len(part) + i)
+                write_video(root / part / name / f"{name}{i}.mp4", frames, codec="ffv1", pix_fmt="bgr0", container="matroska")
+    return root
+
+
+@pytest.fixture(scope="session")
+def flows(motions, tmp_path_factory):
+    """The flow of `motions`, by format, each a folder as extract-flow leaves it."""
+    root = tmp_path_factory.mktemp("flows")
+    for _ in extract_videos([str(motions)], root / "npy", FlowOptions(format="npy", short_side=36)):
+        pass
+    for sidecar in (root / "npy").rglob("flow.json"):
+        flow = FlowReader(sidecar.parent)
+        for format in ("jpg", "zip", "flo"):
+            folder = root / format / sidecar.parent.relative_to(root / "npy")
+            folder.mkdir(parents=True)
+            writer = FlowWriter(folder, format=format, bound=flow.bound)
+            for field in flow:
+                writer.write_flow(field)
+            writer.close()
+            (folder / "flow.json").write_text(json.dumps(flow.sidecar | {"format": format}))
+    return {format: root / format for format in ("jpg", "zip", "npy", "flo")}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from i3dcli.clips import centre_crop, flow_clip, looped, rgb_clip, windows
+from i3dcli.clips import byte_clip, centre_crop, flow_clip, looped, mirrored, random_crop, random_start, rgb_clip, windows
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,28 @@ def test_flow_is_clamped_and_scaled_with_x_first():
     assert clip.shape == (1, 2, 2, 2, 3)
     assert clip[0, 0].unique().tolist() == [0.25] and clip[0, 1].unique().tolist() == [-1.0]
     assert flow.min() == -30  # the caller's flow is left as it was
+
+
+def test_in_a_mirror_what_moves_right_moves_left_and_what_moves_down_still_does():
+    flow = torch.arange(24.0).reshape(2, 2, 2, 3)
+    expected = flow.flip(-1) * torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)
+    assert torch.equal(mirrored(flow), expected) and flow[0, 0, 0].tolist() == [0, 1, 2]
+    assert torch.equal(mirrored(flow[None]), expected[None])
+
+
+def test_pictures_keep_their_colours_in_a_mirror():
+    clip = byte_clip([np.arange(18, dtype=np.uint8).reshape(2, 3, 3)] * 2)
+    assert torch.equal(mirrored(clip), clip.flip(-1))
+
+
+def test_a_random_start_leaves_enough_frames():
+    rng = np.random.default_rng(0)
+    assert {random_start(rng, 12, 9) for _ in range(100)} == {0, 1, 2, 3}
+    assert {random_start(rng, count, 9) for count in (0, 3, 9) for _ in range(20)} == {0}
+
+
+def test_a_random_crop_lies_within_the_picture_and_reaches_its_edges():
+    rng = np.random.default_rng(0)
+    crops = [random_crop(rng, 10, 12, 8) for _ in range(200)]
+    assert {(rows.start, rows.stop) for rows, _ in crops} == {(0, 8), (1, 9), (2, 10)}
+    assert {(columns.start, columns.stop) for _, columns in crops} == {(i, i + 8) for i in range(5)}

@@ -106,7 +106,7 @@ class ClipDataset(Dataset[Item]):
             return self._first_readable([draw], None)
         rng = np.random.default_rng((self.seed, draw.sample, draw.position))
         others = rng.permutation(len(self.samples)) if len(self.samples) <= MAX_TRIES else rng.choice(len(self), MAX_TRIES)
-        return self._first_readable([draw.sample, *others], rng)
+        return self._first_readable([draw.sample, *others[others != draw.sample]], rng)
 
     def _first_readable(self, indices: Sequence[int], rng: np.random.Generator | None) -> Item:
         errors: list[I3DError] = []

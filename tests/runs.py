@@ -1,0 +1,91 @@
+"""Short training runs, in this process or in others, and what they leave in their folders."""
+
+import csv
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import torch
+from click.testing import CliRunner
+
+from i3dcli.cli import main
+from i3dcli.learner import Learner
+
+HERE = ("--device", "cpu", "--workers", "0")
+TINY = (
+    *("--width", "0.125", "--crop", "32", "--short-side", "36", "--clip-len", "9"),
+    *("--no-flip", "--dropout", "0", "--batch-size", "4"),
+)
+
+
+def train(*arguments):
+    """`i3d train` with tiny settings, which `arguments` override; gives click's result."""
+    return CliRunner().invoke(main, ["train", *HERE, *TINY, *map(str, arguments)], catch_exceptions=False)
+
+
+def resume(out, *arguments):
+    return CliRunner().invoke(main, ["train", *HERE, "--resume", "--out", str(out), *arguments], catch_exceptions=False)
+
+
+def trained(*arguments):
+    """Likewise, for a run that must come to its end; gives the folder, which is the last argument."""
+    result = train(*arguments[:-1], "--out", arguments[-1])
+    assert result.exit_code == 0, result.stderr
+    return arguments[-1]
+
+
+class Death(Exception):
+    """The end of a process, as far as one that goes on can show it."""
+
+
+@contextmanager
+def dying_at(monkeypatch, step):
+    """Within the block a run ends at a step as if the process had been killed."""
+
+    def step_or_death(learner, batches, *, number, lr):
+        if number == step:
+            raise Death
+        return alive(learner, batches, number=number, lr=lr)
+
+    alive = Learner.step
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", step_or_death)
+        try:
+            yield
+        except Death:
+            return
+        raise AssertionError(f"the run did not come to step {step}")
+
+
+def start(*arguments, save_every=500, launcher=(), **options):
+    """Start `i3d train` in a process of its own, and of its own group, that computes with as many threads as this one."""
+    code = f"import i3dcli.train; i3dcli.train.SAVE_EVERY = {save_every}; from i3dcli.cli import main; main()"
+    command = [sys.executable, *(launcher or ("-c", code)), "train", "--device", "cpu", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        **options,
+    )
+
+
+def rows(out):
+    """The rows of log.csv, as text by column, without the speed, which no two runs share."""
+    with open(out / "log.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert all(float(row.pop("clips_per_second")) > 0 for row in found)
+    return found
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_same_weights(path, other):
+    one, two = weights(path), weights(other)
+    assert one.keys() == two.keys()
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
