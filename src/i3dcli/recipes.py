@@ -112,21 +112,26 @@ def complaint(options: TrainOptions) -> str | None:
 def as_text(options: TrainOptions) -> str:
     """The numbers of the optimisation as they would be given on the command line."""
     names = [name for name in RECIPE_FIELDS if getattr(options, name) not in (None, ())]
-    values = {name: getattr(options, name) for name in names}
-    if options.lr_steps:
-        values["lr_steps"] = ",".join(f"{step}:{lr:g}" for step, lr in options.lr_steps)
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+    return " ".join(f"--{name.replace('_', '-')} {as_given(getattr(options, name))}" for name in names)
 
 
 def changed_options(now: TrainOptions, then: dict[str, Any]) -> list[str]:
     """What differs between options and those of an earlier run, in words."""
     pairs = [(field.name, then.get(field.name), getattr(now, field.name)) for field in fields(now)]
-    return [f"--{name.replace('_', '-')} {was} then, {is_} now" for name, was, is_ in pairs if plain(was) != plain(is_)]
+    return [
+        f"--{name.replace('_', '-')} {as_given(was)} then, {as_given(is_)} now"
+        for name, was, is_ in pairs
+        if as_given(was) != as_given(is_)
+    ]
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON would give it back."""
-    return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+def as_given(value: Any) -> str:
+    """The value of an option as it is given on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "on", False: "off"}[value]
+    if isinstance(value, (tuple, list)):
+        return ",".join(f"{step}:{lr:g}" for step, lr in value) or "none"
+    return str(value)
 
 
 def learning_rate(options: TrainOptions, step: int, *, num_steps: int, reductions: int = 0) -> float:

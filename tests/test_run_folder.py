@@ -1,0 +1,132 @@
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from i3dcli import I3D, CheckpointError, I3DError, save_checkpoint
+from i3dcli.distributed import Group
+from i3dcli.learner import Learner
+from i3dcli.recipes import TrainOptions
+from i3dcli.run_folder import Progress, RunFolder, as_csv
+
+OPTIONS = TrainOptions(train="videos", dropout=0.0)
+CPU = torch.device("cpu")
+
+
+def learner(seed=0, classes=("left", "right")):
+    torch.manual_seed(seed)
+    net = I3D(len(classes), 3, width=0.0625)
+    net.classes = classes
+    return Learner(net, OPTIONS, group=Group(), device=CPU, multi_label=False, report=lambda batch: None)
+
+
+def folder(path, options=OPTIONS, **changed):
+    return RunFolder(path, options, Group(), **{"clips_per_step": 6} | changed)
+
+
+def saved(path, progress=None):
+    run = folder(path)
+    run.check(resume=False)
+    trained = learner()
+    run.open(trained)
+    run.save(trained, progress or Progress(step=3), metric="top1")
+    return trained
+
+
+def test_a_run_is_opened_as_it_was_saved(tmp_path):
+    row = {"step": 2, "epoch": 1.0, "lr": 0.1, "loss": 0.5, "val_loss": 0.25, "val_top1": 0.5, "val_n": 4}
+    progress = Progress(3, [row], best=0.5, lowest_loss=0.25, validations_since=1, reductions=1, outcomes=[(0.5, math.nan)])
+    trained = saved(tmp_path / "run", progress)
+    again = learner(seed=1)
+    opened = folder(tmp_path / "run").open(again)
+    assert replace(opened, outcomes=[]) == replace(progress, outcomes=[]) and str(opened.outcomes) == "[(0.5, nan)]"
+    assert all(torch.equal(value, trained.net.state_dict()[key]) for key, value in again.net.state_dict().items())
+
+
+def test_the_record_says_what_was_asked_and_how_clips_are_made(tmp_path):
+    saved(tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (record["train"], record["lr"], record["clips_per_step"], record["processes"]) == ("videos", 0.02, 6, 1)
+    assert record["preprocessing"]["crop"] == 224 and record["tool"].startswith("i3d ") and record["device"] == "cpu"
+    assert (tmp_path / "run" / "classes.txt").read_text() == "left\nright\n"
+    assert RunFolder.recorded_options(tmp_path / "run") == OPTIONS
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.*")) == ["classes.txt", "config.json", "last.pt", "log.csv"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"options": replace(OPTIONS, lr=0.5)}, "--lr 0.02 then, 0.5 now"),
+        ({"options": replace(OPTIONS, lr_steps=((5, 0.1),))}, "--lr-steps none then, 5:0.1 now"),
+        ({"clips_per_step": 12}, "6 clips per step of all processes then, 12 now"),
+    ],
+)
+def test_a_run_is_not_opened_with_other_options(tmp_path, changed, text):
+    saved(tmp_path / "run")
+    with pytest.raises(I3DError) as caught:
+        folder(tmp_path / "run", **changed).open(learner())
+    assert str(caught.value) == (
+        f"not the same run: {tmp_path}/run: {text}; resume it with its own options, or start another with --init"
+    )
+
+
+def test_a_run_is_not_opened_with_other_classes(tmp_path):
+    saved(tmp_path / "run")
+    with pytest.raises(I3DError, match="other classes"):
+        folder(tmp_path / "run").open(learner(classes=("left", "up")))
+
+
+def test_a_checkpoint_of_no_run_is_not_opened(tmp_path):
+    save_checkpoint(learner().net, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="a checkpoint without the state of a run"):
+        folder(tmp_path).open(learner())
+
+
+def test_a_run_that_is_there_is_not_begun_again_and_none_is_not_resumed(tmp_path):
+    with pytest.raises(I3DError, match=r"nothing to resume: .*run: no last\.pt in it; leave --resume out"):
+        folder(tmp_path / "run").check(resume=True)
+    saved(tmp_path / "run")
+    with pytest.raises(I3DError, match=r"a run is there: .*run: got its last\.pt; go on with --resume, or choose another"):
+        folder(tmp_path / "run").check(resume=False)
+    folder(tmp_path / "run").check(resume=True)
+
+
+def test_torchrun_resumes_by_itself_when_it_starts_a_run_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    folder(tmp_path / "run").check(resume=False)
+    saved(tmp_path / "run")
+    folder(tmp_path / "run").check(resume=False)
+
+
+def test_a_record_that_is_none_is_an_error(tmp_path):
+    for text in ("{", "{}", "[]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(CheckpointError, match=r"nothing to resume: .*: no config\.json of a run in it"):
+            RunFolder.recorded_options(tmp_path)
+
+
+def test_the_best_accuracy_is_kept_and_the_first_of_equals():
+    progress = Progress()
+    accuracies = [0.25, 0.5, 0.5, 0.25, 0.75]
+    better = [progress.follow({"val_loss": 1.0, "val_top1": a}, "top1", patience=9) for a in accuracies]
+    assert better == [True, True, False, False, True] and progress.best == 0.75
+
+
+def test_a_plateau_is_as_many_validations_without_a_lower_loss():
+    progress, reductions = Progress(), []
+    for loss in (1.0, 0.9, 0.95, 0.9, 0.8, 0.8, 0.8, 0.8, 0.8, 0.7, 0.7):
+        progress.follow({"val_loss": loss, "val_top1": 0.0}, "top1", patience=2)
+        reductions.append(progress.reductions)
+    assert reductions == [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+
+
+def test_rows_of_different_columns_share_one_header():
+    text = as_csv([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "val_n": 3}])
+    assert list(csv.DictReader(io.StringIO(text))) == [
+        {"step": "1", "loss": "0.5", "val_n": ""},
+        {"step": "2", "loss": "0.25", "val_n": "3"},
+    ]
