@@ -19,13 +19,18 @@ TINY = (
 )
 
 
+def invoke(*arguments):
+    """`i3d train` on the CPU in this process; gives click's result."""
+    return CliRunner().invoke(main, ["train", *HERE, *map(str, arguments)], catch_exceptions=False)
+
+
 def train(*arguments):
-    """`i3d train` with tiny settings, which `arguments` override; gives click's result."""
-    return CliRunner().invoke(main, ["train", *HERE, *TINY, *map(str, arguments)], catch_exceptions=False)
+    """Likewise with tiny settings, which `arguments` override."""
+    return invoke(*TINY, *arguments)
 
 
 def resume(out, *arguments):
-    return CliRunner().invoke(main, ["train", *HERE, "--resume", "--out", str(out), *arguments], catch_exceptions=False)
+    return invoke("--resume", "--out", out, *arguments)
 
 
 def trained(*arguments):

@@ -187,9 +187,7 @@ def test_evaluation_knows_neither_dropout_nor_the_other_clips_of_a_batch():
 def test_several_labels_are_learnt_with_a_loss_of_their_own():
     trained = learner(multi_label=True)
     targets = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
-    losses, accuracies = zip(
-        *(trained.step([batch(0, 1, targets=targets)], number=i, lr=0.01) for i in range(20)), strict=True
-    )
+    losses, accuracies = zip(*(trained.step([batch(0, 1, targets=targets)], number=i, lr=0.01) for i in range(20)), strict=True)
     assert losses[-1] < 0.5 * losses[0] and all(math.isnan(accuracy) for accuracy in accuracies)
 
 

@@ -63,4 +63,6 @@ def test_changed_options_are_named_as_they_were_and_are():
 
 
 def test_every_field_is_an_option_of_the_command():
-    assert ["train", *(name.replace("-", "_") for name, _, _ in TRAIN_OPTIONS)] == [field.name for field in fields(TrainOptions)]
+    assert ["train", *(name.replace("-", "_") for name, _, _ in TRAIN_OPTIONS)] == [
+        field.name for field in fields(TrainOptions)
+    ]

@@ -123,14 +123,24 @@ def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None
     return int(index), int(count)
 
 
-POSITIVE = click.FloatRange(0, min_open=True)
+class FloatRange(click.FloatRange):
+    """A range of numbers without NaN and infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+POSITIVE = FloatRange(0, min_open=True)
 TVL1_OPTIONS = (  # field of TVL1, type, help
     ("tau", POSITIVE, "Time step of the dual variable."),
     ("lambda_", POSITIVE, "Weight of the data term: smaller is smoother."),
     ("theta", POSITIVE, "Tightness of the coupling."),
     ("scales", click.IntRange(1), "Levels of the pyramid."),
     ("warps", click.IntRange(1), "Warps per level."),
-    ("epsilon", click.FloatRange(0), "Mean squared change, in pixels, below which iterations stop; squared."),
+    ("epsilon", FloatRange(0), "Mean squared change, in pixels, below which iterations stop; squared."),
     ("inner_iterations", click.IntRange(1), "Iterations between two median filters, at most."),
     ("outer_iterations", click.IntRange(1), "Rounds of iterations per warp."),
     ("scale_step", click.FloatRange(0, 1, min_open=True, max_open=True), "Size of a level to the one below it."),
@@ -317,7 +327,7 @@ def warn_of_damage(prediction: Prediction) -> None:
         )
 
 
-COUNT, FRACTION = click.IntRange(1), click.FloatRange(0)
+COUNT, FRACTION = click.IntRange(1), FloatRange(0)
 TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are there
     ("val", click.Path(), "Validation videos, where TRAIN does not name them itself."),
     ("format", click.Choice(["auto", *FORMATS]), "How TRAIN and --val name videos and labels."),
@@ -330,7 +340,7 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("stream", click.Choice(defaults.STREAMS), "Which stream to train."),
     ("init", str, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
     ("width", POSITIVE, "Channels of each layer, as a fraction of the paper's."),
-    ("dropout", click.FloatRange(0, 1, max_open=True), "Before the classifier."),
+    ("dropout", FloatRange(0, 1, max_open=True), "Before the classifier."),
     ("clip-len", COUNT, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
     ("crop", COUNT, f"Pixels of the square that is seen.  [default: those of --init, or {defaults.CROP}]"),
     ("short-side", COUNT, f"Pixels, resized to before the crop.  [default: those of --init, or {defaults.SHORT_SIDE}]"),
@@ -346,7 +356,7 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("lr-steps", str, "STEP:LR,STEP:LR,... of --schedule step."),
     ("patience", COUNT, "Validations without a lower loss until --schedule plateau divides the rate by 10."),
     ("warmup", click.IntRange(0), "Steps in which the rate rises to --lr."),
-    ("momentum", click.FloatRange(0, 1, max_open=True), "Of SGD."),
+    ("momentum", FloatRange(0, 1, max_open=True), "Of SGD."),
     ("weight-decay", FRACTION, "On filters."),
     ("clip-grad", POSITIVE, "Largest norm of the gradient.  [default: any]"),
     ("freeze-bn", bool, "Leave batch norm as it is."),
@@ -423,7 +433,9 @@ def rate_steps(text: str) -> tuple[tuple[int, float], ...]:
     """STEP:LR,... as pairs; raises UsageError."""
     with contextlib.suppress(ValueError):
         pairs = [part.split(":") for part in text.split(",")]
-        return tuple((int(step), float(lr)) for step, lr in pairs)
+        steps = tuple((int(step), float(lr)) for step, lr in pairs)
+        if all(step >= 0 and 0 <= lr < math.inf for step, lr in steps):
+            return steps
     raise click.UsageError(f"--lr-steps {text!r} is not STEP:LR,STEP:LR,... such as 1000:0.01,2000:0.001.")
 
 

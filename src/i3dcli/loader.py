@@ -199,6 +199,17 @@ def load_batches(dataset: ClipDataset, batches: Sampler[list[Draw]] | Sequence[l
     )
 
 
+def end_workers(loader: DataLoader[Item]) -> None:
+    """End the processes of a loader, if it has any.
+
+    They would end with the last reference to them, but a traceback may hold that until Python exits, which then asks
+    them by a signal that they ignore.
+    """
+    iterator = getattr(loader, "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
+
+
 def prepare_worker(worker: int) -> None:
     """One thread each, as there are many of them; signals to the whole group are for the process that started them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

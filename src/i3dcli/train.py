@@ -30,7 +30,7 @@ from .flow.storage import find_flow
 from .i3d import I3D, LAYERS
 from .learner import DIVERGED, Learner
 from .lists import read_class_names
-from .loader import Batch, ClipDataset, Draws, Item, load_batches
+from .loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
 from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions, changed_options, learning_rate
 from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
@@ -120,7 +120,8 @@ def train(
         )
         state = folder.open(learner)
         say(f"{dataset.summary}; {options.stream}, {data.describe()}, on {chosen}")
-        return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
+        with contextlib.closing(data):
+            return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
 
 
 def loop(
@@ -209,6 +210,7 @@ class Data:
         if options.schedule == "plateau" and not self.val:
             raise DatasetError(f"no validation: --schedule plateau: {dataset.summary}; give --val, or another --schedule")
         self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
+        self.loaders: list[DataLoader[Item]] = []
         self.validation = self.validation_batches()
 
     def with_input(self, samples: tuple[Sample, ...]) -> list[Sample]:
@@ -248,6 +250,16 @@ class Data:
             flip=self.options.flip,
         )
 
+    def load(self, samples: list[Sample], batches: Draws | list[list[int]]) -> DataLoader[Item]:
+        loader = load_batches(self.clips(samples), batches, workers=self.workers)
+        self.loaders.append(loader)
+        return loader
+
+    def close(self) -> None:
+        """End the processes that read videos."""
+        for loader in self.loaders:
+            end_workers(loader)
+
     def training_batches(self, first_step: int) -> DataLoader[Item]:
         """The batches of this process from a step on, `accumulate` for each step."""
         options = self.options
@@ -260,13 +272,13 @@ class Data:
             rank=self.group.rank,
             size=self.group.size,
         )
-        return load_batches(self.clips(self.train), draws, workers=self.workers)
+        return self.load(self.train, draws)
 
     def validation_batches(self) -> DataLoader[Item]:
         """This process's share of the validation videos."""
         mine = list(range(self.group.rank, len(self.val), self.group.size))
         size = self.options.batch_size
-        return load_batches(self.clips(self.val), [mine[i : i + size] for i in range(0, len(mine), size)], workers=self.workers)
+        return self.load(self.val, [mine[i : i + size] for i in range(0, len(mine), size)])
 
     def validate(self, learner: Learner) -> Row:
         """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
