@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from .errors import I3DError, shown
+
+LOST = re.compile(r".*(connection (closed|reset) by peer|broken pipe|remote process (has )?exited).*", re.I)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,10 @@ ALONE = Group()
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
-    """The group that torchrun started, and the device of this process: CUDA devices are dealt out by local rank."""
+    """The group that torchrun started, and the device of this process: CUDA devices are dealt out by local rank.
+
+    Raises I3DError when another process is lost.
+    """
     if "RANK" not in os.environ:
         yield ALONE, device
         return
@@ -52,7 +60,15 @@ def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    yield Group(dist.get_rank(), dist.get_world_size()), device
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size()), device
+    except RuntimeError as error:
+        if (line := LOST.search(str(error))) is None:
+            raise
+        raise I3DError(
+            f"lost another process: rank {dist.get_rank()}: {shown(line[0])}; see what that one said; go on with --resume, "
+            "or let torchrun do so with --max-restarts"
+        ) from error
     dist.destroy_process_group()  # not after an error: the others may be waiting in an exchange, and torchrun ends them
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -60,7 +61,10 @@ class Learner:
         if options.sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         model = torch.compile(model) if compile else model
-        self.model = DistributedDataParallel(model) if group.size > 1 else model
+        if group.size > 1:
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # of 1x1x1 filters, where all are alike
+            model = DistributedDataParallel(model)
+        self.model = model
 
     def step(self, batches: Iterable[Batch], *, number: int, lr: float) -> tuple[float, float]:
         """Step `number` of the optimizer over the clips of `accumulate` batches → their mean loss and accuracy.
