@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from i3dcli.clips import byte_clip, centre_crop, flow_clip, looped, mirrored, random_crop, random_start, rgb_clip, windows
+from i3dcli.clips import (
+    byte_clip,
+    centre_crop,
+    flow_clip,
+    looped,
+    mirrored,
+    random_crop,
+    random_start,
+    rgb_clip,
+    sliding,
+    windows,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +93,36 @@ def test_a_random_crop_lies_within_the_picture_and_reaches_its_edges():
     crops = [random_crop(rng, 10, 12, 8) for _ in range(200)]
     assert {(rows.start, rows.stop) for rows, _ in crops} == {(0, 8), (1, 9), (2, 10)}
     assert {(columns.start, columns.stop) for _, columns in crops} == {(i, i + 8) for i in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "stride", "expected"),
+    [
+        (0, 16, 16, []),
+        (1, 16, 16, [(0, 1)]),  # the only one, however short
+        (16, 16, 16, [(0, 16)]),
+        (24, 16, 16, [(0, 16)]),  # a rest of 8 is too short
+        (25, 16, 16, [(0, 16), (16, 9)]),
+        (32, 16, 16, [(0, 16), (16, 16)]),
+        (33, 16, 8, [(0, 16), (8, 16), (16, 16), (24, 9)]),  # one more item is news
+        (32, 16, 8, [(0, 16), (8, 16), (16, 16)]),  # from 24 on, all has been seen
+        (48, 32, 8, [(0, 32), (8, 32), (16, 32)]),
+        (26, 16, 15, [(0, 16), (15, 11)]),
+        (40, 16, 40, [(0, 16)]),
+        (48, 16, 40, [(0, 16)]),
+        (49, 16, 40, [(0, 16), (40, 9)]),
+        (100, 16, 40, [(0, 16), (40, 16), (80, 16)]),
+        (5, 2, 2, [(0, 2), (2, 2)]),
+        (5, 3, 1, [(0, 3), (1, 3), (2, 3)]),
+    ],
+)
+def test_sliding_windows_start_every_stride_and_the_last_brings_news(count, length, stride, expected):
+    found = list(sliding(range(count), length=length, stride=stride))
+    assert [(first, len(window)) for first, window in found] == expected
+    assert all(window == list(range(first, first + len(window))) for first, window in found)
+
+
+def test_sliding_windows_take_no_more_from_the_source_than_they_need():
+    taken = []
+    stream = sliding((taken.append(i) or i for i in range(10**9)), length=4, stride=2)
+    assert [next(stream), next(stream)] == [(0, [0, 1, 2, 3]), (2, [2, 3, 4, 5])] and len(taken) == 6

@@ -27,6 +27,26 @@ def windows(items: Iterable[Item], *, length: int = MAX_CLIP_LEN, shortest: int 
         yield window
 
 
+def sliding(
+    items: Iterable[Item], *, length: int, stride: int, shortest: int = MIN_CLIP_LEN
+) -> Iterator[tuple[int, list[Item]]]:
+    """(index of its first item, items) of each window of `length` items, one every `stride` items, lazily.
+
+    Windows overlap or leave gaps. The last one ends with the items: a shorter one is kept if it is the only one, or if it
+    has `shortest` items or more and not all of them were in the one before.
+    """
+    first, window = 0, list[Item]()
+    for index, item in enumerate(items):
+        if index >= first:
+            window.append(item)
+        if len(window) == length:
+            yield first, window
+            first, window = first + stride, window[stride:]
+    news = len(window) - max(0, length - stride)
+    if window and (first == 0 or (len(window) >= shortest and news > 0)):
+        yield first, window
+
+
 def looped(items: Sequence[Item], *, shortest: int = MIN_CLIP_LEN) -> list[Item]:
     """`items`, repeated from the start until there are `shortest`; paper, section 2.5."""
     return [items[i % len(items)] for i in range(max(len(items), shortest))]
