@@ -255,3 +255,9 @@ def test_a_file_that_cannot_be_entered_in_its_middle_is_read_from_its_start(tmp_
     path = write_video(tmp_path / "a.mp4", numbered(40))
     monkeypatch.setattr("i3dcli.video.SEEK_MARGIN_SECONDS", -2.0)  # lands on a key frame that is too late
     assert numbers(Video(path, short_side=32).read(10, 3)) == [10, 11, 12]
+
+
+def test_a_video_can_be_read_in_its_own_size(tmp_path):
+    path = write_video(tmp_path / "v.mp4", moving(2, 38, 90))
+    assert {frame.shape for frame in Video(path, short_side=None)} == {(38, 90, 3)}
+    assert {frame.shape for frame in Video(rotate(path, 1), short_side=None)} == {(90, 38, 3)}

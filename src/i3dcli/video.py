@@ -22,6 +22,7 @@ from .errors import VideoError, shown
 from .files import frame_names
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
+MAX_ENCODED_SIDE = 16384  # pixels; libx264
 SEEK_MARGIN_SECONDS = 0.2
 MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
 
@@ -33,13 +34,14 @@ class Video:
 
     Frames are resampled to `fps` by presentation time, as FFmpeg's fps filter does: each goes to the output frame nearest
     to its time, counted from the first, and stays until the next one comes; `fps=None` gives every frame as it is. The
-    display rotation is applied and the shorter side scaled to `short_side` pixels, bilinear, keeping the aspect ratio.
+    display rotation is applied and the shorter side scaled to `short_side` pixels, bilinear, keeping the aspect ratio;
+    `short_side=None` leaves the size as it is.
     A folder of numbered pictures is a video too, taken to be at the frame rate that is asked for.
     Opening checks the file. Raises VideoError if there is no video in it, and while iterating if no frame can be decoded.
     """
 
-    def __init__(self, path: str | Path, *, fps: float | None = FPS, short_side: int = SHORT_SIDE):
-        if (fps is not None and not 0 < fps <= 1000) or short_side < 1:
+    def __init__(self, path: str | Path, *, fps: float | None = FPS, short_side: int | None = SHORT_SIDE):
+        if (fps is not None and not 0 < fps <= 1000) or (short_side is not None and short_side < 1):
             raise ValueError(f"expected 0 < fps <= 1000 and a short side of at least one pixel, got {fps = }, {short_side = }")
         self.path, self.short_side = path, short_side
         self.damaged_frames = 0  # that could not be decoded, or not whole, so far
@@ -234,9 +236,9 @@ def scaled_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]
     return np.ascontiguousarray(np.rot90(picture, turns))
 
 
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) with the shorter side `short_side` and the other rounded to keep the aspect ratio."""
-    scale = short_side / min(height, width)
+def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """(height, width) with the shorter side `short_side`, if there is one, and the other rounded to keep the aspect ratio."""
+    scale = 1 if short_side is None else short_side / min(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
@@ -249,8 +251,10 @@ class VideoWriter:
         self.stream: av.VideoStream | None = None
 
     def write(self, frame: NDArray[np.uint8]) -> None:
-        """Append a frame; an odd last row or column is left out, as the codec wants even sizes."""
+        """Append a frame; an odd last row or column is left out, as the codec wants even sizes. Raises VideoError."""
         height, width = (n // 2 * 2 for n in frame.shape[:2])
+        if not 2 <= min(height, width) <= max(height, width) <= MAX_ENCODED_SIDE:
+            raise VideoError(f"cannot encode video: got {width}x{height} pixels, expected sides from 2 to {MAX_ENCODED_SIDE}")
         if self.stream is None:
             self.stream = self.container.add_stream("libx264", rate=self.fps, options={"crf": "18"})
             self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "yuv420p"
