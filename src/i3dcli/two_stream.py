@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from . import zoo
 from .checkpoints import load_checkpoint
+from .clips import windows
 from .defaults import MODEL, STREAMS, TOP_K
 from .errors import CheckpointError, DatasetError, I3DError, shown
 from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
-from .views import FULL, Clips, Protocol, Views
+from .views import FULL, Clips, Protocol, Views, Watcher
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class Features:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of a video. Logits are (K,) float32; those of a stream that did not run are None."""
+    """What a model says of a video, or of one window of it.
+
+    Logits are (K,) float32; those of a stream that did not run are None.
+    """
 
     video: str
     model: str
@@ -42,9 +46,10 @@ class Prediction:
     labels: tuple[str, ...]
     num_frames: int
     fps: float
-    damaged_frames: int  # of the file, that could not be decoded, or not whole
+    damaged_frames: int  # of the file, that could not be decoded, or not whole; of a window, since the one before
     stream_logits: Mapping[str, Tensor]
     features: Mapping[str, Features]  # by stream; empty unless asked for
+    start_seconds: float = 0.0
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -53,6 +58,19 @@ class Prediction:
     @property
     def duration_seconds(self) -> float:
         return self.num_frames / self.fps
+
+    @property
+    def first_frame(self) -> int:
+        return round(self.start_seconds * self.fps)
+
+    @property
+    def end_frame(self) -> int:
+        """The first one after the window."""
+        return self.first_frame + self.num_frames
+
+    @property
+    def end_seconds(self) -> float:
+        return self.end_frame / self.fps
 
     @property
     def rgb_logits(self) -> Tensor | None:
@@ -123,6 +141,45 @@ class TwoStream:
             if features
             else {},
         )
+
+    @torch.inference_mode()
+    def timeline(
+        self,
+        video: str | Path,
+        *,
+        window: int | None = None,
+        stride: int | None = None,
+        flow: FlowReader | None = None,
+        progress: bool = False,
+        watch: Watcher | None = None,
+    ) -> Iterator[Prediction]:
+        """A prediction for each window of `window` frames, one every `stride` frames, as they are seen. Raises VideoError.
+
+        The default window is what the weights were trained on, the default stride is the window. Each is seen as
+        `predict` sees a video of these frames, with the flow to the frame that comes next; the last one is shorter where
+        the video ends in it, see `clips.sliding`. Memory is that of one window. `watch` is called with every frame and
+        its flow, whole, before the window that they end.
+        """
+        length = self.preprocessing.clip_len if window is None else window
+        views = self.views(video, protocol=FULL, flow=flow, progress=progress)
+        known_damage = 0
+        for first, moments in views.timeline(length, stride or length, watch=watch):
+            tallies = {stream: Tally() for stream in self.nets}
+            for part in windows(moments):
+                self.add(tallies, views.inputs(part))
+            damaged, known_damage = views.source.damaged_frames - known_damage, views.source.damaged_frames
+            yield Prediction(
+                video=str(video),
+                model=self.name,
+                device=str(self.device),
+                labels=self.labels,
+                num_frames=len(moments),
+                fps=views.source.fps,
+                damaged_frames=damaged,
+                stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
+                features={},
+                start_seconds=first / views.source.fps,
+            )
 
     def views(self, video: str | Path, *, protocol: Protocol, flow: FlowReader | None = None, progress: bool = False) -> Views:
         """The inputs of a video for the streams of this model. Raises VideoError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from .clips import centre_crop, flow_clip, looped, rgb_clip, windows
+from .clips import centre_crop, flow_clip, looped, rgb_clip, sliding, windows
 from .defaults import Preprocessing
 from .errors import VideoError, shown
 from .flow import Frame, Moment, flow_stream, with_flow, without_flow
@@ -21,6 +21,7 @@ from .flow.storage import FlowReader
 from .video import Video
 
 Clips = dict[str, Tensor]  # by stream, (V,C,T,H,W) in [-1, 1]: V views of the same frames
+Watcher = Callable[[Moment], None]
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,25 @@ class Views:
     def __iter__(self) -> Iterator[tuple[int, Clips]]:
         return self._windows() if self.protocol.clips is None else self._clips(self.protocol.clips)
 
-    def _windows(self) -> Iterator[tuple[int, Clips]]:
-        """Up to 250 frames are one pass; of a longer video, windows of 250."""
-        frames = tqdm(
+    def timeline(self, length: int, stride: int, *, watch: Watcher | None = None) -> Iterator[tuple[int, list[Moment]]]:
+        """(first frame, cropped moments) of each window of `length` frames, one every `stride`; see `clips.sliding`.
+
+        Every whole moment goes by `watch` before it is cropped. Without it, no flow is computed between windows.
+        """
+        kept = stride if watch is not None or self.flow is not None else min(stride, length + 1)  # 1 more ends the last flow
+        moments = self._moments(stride=stride, kept=kept)
+        if watch is not None:
+            moments = watched(moments, watch)
+        for first, window in sliding(cropped(moments, self.crop), length=length, stride=kept):
+            yield first // kept * stride, window
+
+    def inputs(self, moments: Sequence[Moment]) -> Clips:
+        """Some of a window's moments as one view."""
+        return self._inputs([frame for frame, _ in moments], [flow for _, flow in moments if flow is not None])
+
+    def _moments(self, *, stride: int = 1, kept: int = 1) -> Iterator[Moment]:
+        """Whole frames, the first `kept` of every `stride`, and the flow from each to the next."""
+        frames: Iterable[Frame] = tqdm(
             self.source,
             Path(self.path).name,
             self.source.estimated_frames,
@@ -81,13 +98,17 @@ class Views:
             leave=False,
             disable=None if self.progress else True,
         )
+        if kept < stride:
+            frames = (frame for index, frame in enumerate(frames) if index % stride < kept)
         if "flow" not in self.trained:
-            moments = without_flow(frames)
-        elif self.flow is None:
-            moments = with_flow(frames, self.trained["flow"].flow_algorithm)
-        else:
-            moments = with_stored_flow(frames, self.flow, self.path)
-        for window in windows(islice(cropped(moments, self.crop), self.protocol.max_frames)):
+            return without_flow(frames)
+        if self.flow is None:
+            return with_flow(frames, self.trained["flow"].flow_algorithm)
+        return with_stored_flow(frames, self.flow, self.path)
+
+    def _windows(self) -> Iterator[tuple[int, Clips]]:
+        """Up to 250 frames are one pass; of a longer video, windows of 250."""
+        for window in windows(islice(cropped(self._moments(), self.crop), self.protocol.max_frames)):
             first, self.num_frames = self.num_frames, self.num_frames + len(window)
             if self.num_frames == self.protocol.max_frames:
                 window[-1] = (window[-1][0], None)  # it leads to a frame that is not looked at
@@ -182,6 +203,13 @@ def flow_of_frame(flow: FlowReader, index: int, frame: Frame, video: str | Path)
         got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
         raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
     return field
+
+
+def watched(moments: Iterable[Moment], watch: Watcher) -> Iterator[Moment]:
+    """The moments, each shown to `watch` first."""
+    for moment in moments:
+        watch(moment)
+        yield moment
 
 
 def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:
