@@ -15,7 +15,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("findings", "scoring"),
     ("two_stream",),
     ("run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
-    ("zoo", "checkpoints", "report", "curves", "metrics", "scores", "views"),
+    ("zoo", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
     (
         "i3d",
         "clips",

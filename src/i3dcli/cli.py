@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,8 @@ from .errors import I3DError, shown
 
 if TYPE_CHECKING:
     from .extract import FlowOptions
-    from .two_stream import Prediction, TwoStream
+    from .predict import Timeline
+    from .two_stream import TwoStream
 
 
 class OneLineUsageError(click.ClickException):
@@ -61,6 +63,22 @@ def main() -> None:
     """Classify what happens in a video with two-stream I3D: RGB and TV-L1 optical flow."""
 
 
+Span = tuple[float, str]  # a number, and its unit: frames or seconds
+
+
+def span_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> Span | None:
+    """N or Ns as frames or seconds."""
+    number = (text or "").removesuffix("s")
+    with contextlib.suppress(ValueError):
+        if text == number and int(number) > 0:
+            return int(number), "frames"
+        if text != number and 0 < float(number) < float("inf"):
+            return float(number), "seconds"
+    if text is None:
+        return None
+    raise click.BadParameter(f"{text!r} is neither frames such as 64 nor seconds such as 2.5s.")
+
+
 @main.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("--model", metavar="NAME", help=f"Weights by name.  [default: {defaults.MODEL}]")
@@ -77,6 +95,14 @@ def main() -> None:
 @click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
 @click.option("--scores", type=click.Path(), metavar="FILE.npz", help="Write the logits of each stream.")
 @click.option("--features", type=click.Path(), metavar="FILE.npz", help="Write the 1024-d features, with their seconds.")
+@click.option("--timeline", is_flag=True, help="Print the labels of each window of a video, not of the whole.")
+@click.option(
+    "--window", callback=span_from_text, metavar="N|Ns", help="Frames or seconds.  [default: a clip of the model's training]"
+)
+@click.option("--stride", callback=span_from_text, metavar="N|Ns", help="From window to window.  [default: the window]")
+@click.option("--plot", type=click.Path(), metavar="FILE.png|.svg", help="Draw the timeline of one video.")
+@click.option("--annotate", type=click.Path(), metavar="FILE.mp4", help="Write one video with each window's labels on it.")
+@click.option("--show-flow", is_flag=True, help="Show the flow too in the video of --annotate.")
 @click.pass_context
 def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, **options: Any) -> None:
     """Print the most probable labels of each VIDEO: files, folders, or @list.txt.
@@ -85,32 +111,85 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     Examples:
       i3d predict video.mp4
       i3d predict --rgb rgb.pt --flow flow.pt --json clips/ > labels.jsonl
+      i3d predict film.mp4 --timeline --window 2s --plot scores.svg
     """
     if json and csv:
         raise click.UsageError("--json and --csv are two forms of the output; give one or the other.")
+    check_timeline_options(videos, options)
+    over_time = {name: options.pop(name) for name in TIMELINE_OPTIONS}
     scores, features, flow_dir = (options.pop(name) for name in ("scores", "features", "flow_dir"))
-    check_outputs(scores, features)
+    check_outputs(scores, features, over_time["plot"], over_time["annotate"])
     model = model_from_options(**options)
+    timeline = timeline_from_options(model, top_k=top_k, **over_time)
     from . import predict as verb
 
-    show = verb.as_json if json else verb.as_csv if csv else verb.as_table
+    show = partial(verb.as_json if json else verb.as_csv if csv else verb.as_table, timeline=timeline is not None)
     if csv:
-        click.echo(",".join(verb.CSV_FIELDS))
+        click.echo(",".join(verb.csv_fields(timeline=timeline is not None)))
     done, failed = [], False
     try:
-        for outcome in verb.predict_videos(model, videos, flow_dir=flow_dir, features=features is not None, progress=True):
-            if isinstance(outcome, I3DError):
-                failed = True
-                click.echo(f"Error: {outcome}", err=True)
-            elif isinstance(outcome, str):
-                click.echo(f"Note: {outcome}", err=True)
+        wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
+        for outcome in verb.predict_videos(model, videos, **wanted, progress=True):
+            failed |= isinstance(outcome, I3DError)
+            if isinstance(outcome, I3DError | str):
+                say(f"{'Note' if isinstance(outcome, str) else 'Error'}: {outcome}", err=True)
             else:
-                click.echo(show(outcome, top_k))
-                warn_of_damage(outcome)
+                say(show(outcome, top_k))
                 done.append(outcome)
     finally:  # what is done is kept, also when the next video is interrupted
         verb.write_outputs(done, scores=scores, features=features)
     ctx.exit(1 if failed else 0)
+
+
+TIMELINE_OPTIONS = ("timeline", "window", "stride", "plot", "annotate", "show_flow")
+
+
+def check_timeline_options(videos: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Raise UsageError for options of predict that contradict each other, or make no timeline."""
+    plot, annotate = options["plot"], options["annotate"]
+    timeline = options["timeline"] or plot or annotate
+    complaints = (
+        (
+            not timeline and (options["window"] or options["stride"]),
+            "--window and --stride are for --timeline, --plot and --annotate.",
+        ),
+        (options["show_flow"] and not annotate, "--show-flow needs --annotate FILE.mp4."),
+        (
+            timeline and (options["scores"] or options["features"]),
+            "--scores and --features are of whole videos; leave out --timeline, --plot and --annotate.",
+        ),
+        ((plot or annotate) and len(videos) > 1, f"--plot and --annotate draw one video; got {len(videos)}."),
+        (plot and not plot.lower().endswith((".png", ".svg")), f"--plot {plot!r} is neither .png nor .svg."),
+        (annotate and not annotate.lower().endswith(".mp4"), f"--annotate {annotate!r} is not .mp4."),
+    )
+    for wrong, text in complaints:
+        if wrong:
+            raise click.UsageError(text)
+
+
+def timeline_from_options(
+    model: TwoStream, *, timeline: bool, window: Span | None, stride: Span | None, show_flow: bool, **more: Any
+) -> Timeline | None:
+    """What the options ask of this model, or None for whole videos; raises UsageError for what it cannot do."""
+    if not (timeline or more["plot"] or more["annotate"]):
+        return None
+    from .predict import Timeline
+
+    if show_flow and "flow" not in model.nets:
+        raise click.UsageError("--show-flow needs the flow stream; give its weights too, or leave it out.")
+    fps = model.preprocessing.fps
+    length = model.preprocessing.clip_len if window is None else frames_in(window, fps)
+    step = length if stride is None else frames_in(stride, fps)
+    if length < 2:
+        raise click.UsageError(f"--window is {length} frame{'s' * (length != 1)} at {fps:g} fps, expected at least 2.")
+    if step < 1:
+        raise click.UsageError(f"--stride is less than a frame at {fps:g} fps.")
+    return Timeline(length, step, show_flow=show_flow, **more)
+
+
+def frames_in(span: Span, fps: float) -> int:
+    number, unit = span
+    return round(number if unit == "frames" else number * fps)
 
 
 def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int]:
@@ -316,15 +395,6 @@ def check_outputs(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             check_writable(path)
-
-
-def warn_of_damage(prediction: Prediction) -> None:
-    if prediction.damaged_frames:
-        click.echo(
-            f"Note: damaged video: {shown(prediction.video)}: {prediction.damaged_frames} frames could not be decoded whole; "
-            f"predicted from the {prediction.num_frames} that were there",
-            err=True,
-        )
 
 
 COUNT, FRACTION = click.IntRange(1), FloatRange(0)

@@ -6,19 +6,35 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import find_videos
+from .files import Found, find_videos
 from .flow.storage import FlowReader, find_flow
 from .scores import Scores, write_npz, write_scores
+from .timeline import plotted
 from .two_stream import Prediction, TwoStream
 
 CSV_FIELDS = ("video", "duration_seconds", "model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)
+TIMELINE_FIELDS = ("start_seconds", "end_seconds")  # more of them, for windows
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How a video is looked at window by window: lengths in frames, and the files that are drawn of it."""
+
+    window: int
+    stride: int
+    plot: str | None = None
+    annotate: str | None = None
+    show_flow: bool = False
+    top_k: int = TOP_K
 
 
 def predict_videos(
@@ -27,36 +43,91 @@ def predict_videos(
     *,
     flow_dir: str | None = None,
     features: bool = False,
+    timeline: Timeline | None = None,
     progress: bool = False,
 ) -> Iterator[Prediction | I3DError | str]:
     """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it.
 
-    `flow_dir` is an output folder of extract-flow, whose flow is used; where it was made otherwise than the model's
-    weights want it, a note that says so comes first.
+    With `timeline`, one for each window of it. `flow_dir` is an output folder of extract-flow, whose flow is used; where
+    it was made otherwise than the model's weights want it, a note that says so comes first. Damage is noted after the
+    video.
     """
     noted = False
     for name in inputs:
         try:
-            for video in find_videos(name):
+            for video in chosen_videos(name, timeline):
                 try:
                     flow = None if flow_dir is None or "flow" not in model.nets else FlowReader(find_flow(flow_dir, video.key))
                     if flow is not None and not noted and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                         noted = True  # once for all videos
                         yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"
-                    yield model.predict(video.path, flow=flow, features=features, progress=progress)
+                    if timeline is None:
+                        found = iter([model.predict(video.path, flow=flow, features=features, progress=progress)])
+                    else:
+                        found = predict_windows(model, video.path, timeline, flow=flow, progress=progress)
+                    yield from with_damage_noted(found)
                 except VideoError as error:
                     yield error
         except DatasetError as error:
             yield error
 
 
-def as_record(prediction: Prediction, top_k: int = TOP_K) -> dict[str, Any]:
-    """A prediction as plain data; `rgb` and `flow` are that stream's own probability, None where it did not run."""
+def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
+    """The videos of one input; raises DatasetError where they cannot be drawn: several, or one that would be overwritten."""
+    found = find_videos(name)
+    if timeline is None or (timeline.plot is None and timeline.annotate is None):
+        return found
+    if len(found) > 1:
+        raise DatasetError(f"several videos: {shown(name)}: got {len(found)}, expected one for --plot and --annotate; name one")
+    if timeline.annotate is not None and found[0].path.resolve() == Path(timeline.annotate).resolve():
+        raise DatasetError(f"cannot write: {shown(timeline.annotate)}: it is the video itself; give --annotate another name")
+    return found
+
+
+def predict_windows(
+    model: TwoStream, video: Path, timeline: Timeline, *, flow: FlowReader | None = None, progress: bool = False
+) -> Iterator[Prediction]:
+    """A prediction for each window of a video, and the files that are drawn of them."""
+    pictures = FlowPictures() if timeline.show_flow else None
+    predictions = model.timeline(
+        video,
+        window=timeline.window,
+        stride=timeline.stride,
+        flow=flow,
+        progress=progress,
+        watch=None if pictures is None else pictures.watch,
+    )
+    if timeline.plot is not None:
+        predictions = plotted(predictions, timeline.plot, top_k=timeline.top_k)
+    if timeline.annotate is not None:
+        predictions = annotated(predictions, timeline.annotate, flows=pictures, top_k=timeline.top_k)
+    return predictions
+
+
+def with_damage_noted(predictions: Iterable[Prediction]) -> Iterator[Prediction | str]:
+    """The predictions of one video, and a note if not all of it could be decoded."""
+    damaged = end = 0
+    for prediction in predictions:
+        yield prediction
+        damaged, end = damaged + prediction.damaged_frames, prediction.end_frame
+    if damaged:
+        yield (
+            f"damaged video: {shown(prediction.video)}: {damaged} frames could not be decoded whole; "
+            f"predicted from the {end} that were there"
+        )
+
+
+def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> dict[str, Any]:
+    """A prediction as plain data; `rgb` and `flow` are that stream's own probability, None where it did not run.
+
+    With `timeline`, it says where its window starts and ends.
+    """
     fused = prediction.probabilities
     by_stream = {stream: logits.softmax(0) for stream, logits in prediction.stream_logits.items()}
     return {
         "video": shown(prediction.video),
         "duration_seconds": prediction.duration_seconds,
+        **({field: getattr(prediction, field) for field in TIMELINE_FIELDS} if timeline else {}),
         "model": prediction.model,
         "streams": list(prediction.streams),
         "device": prediction.device,
@@ -72,35 +143,66 @@ def as_record(prediction: Prediction, top_k: int = TOP_K) -> dict[str, Any]:
     }
 
 
-def as_json(prediction: Prediction, top_k: int = TOP_K) -> str:
+def as_json(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
     """One JSON object on one line."""
-    return json.dumps(as_record(prediction, top_k), ensure_ascii=False)
+    return json.dumps(as_record(prediction, top_k, timeline=timeline), ensure_ascii=False)
 
 
-def as_csv(prediction: Prediction, top_k: int = TOP_K) -> str:
-    """One CSV line for each label, without the header, which is CSV_FIELDS."""
-    record = as_record(prediction, top_k)
+def csv_fields(*, timeline: bool = False) -> tuple[str, ...]:
+    """The header of `as_csv`."""
+    return CSV_FIELDS + (TIMELINE_FIELDS if timeline else ())
+
+
+def as_csv(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
+    """One CSV line for each label, without the header."""
+    record = as_record(prediction, top_k, timeline=timeline)
     labels = record.pop("top")
     record["streams"] = "+".join(record["streams"])
     text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(text, csv_fields(timeline=timeline), lineterminator="\n")
     writer.writerows({**record, "rank": rank, **label} for rank, label in enumerate(labels, start=1))
     return text.getvalue().rstrip("\n")
 
 
-def as_table(prediction: Prediction, top_k: int = TOP_K) -> str:
-    """A few lines for people: the video, what ran where, and the most probable labels."""
+def as_table(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
+    """A few lines for people: the video, what ran where, and the most probable labels; of a window, `as_row`."""
+    if timeline:
+        return as_row(prediction)
     record = as_record(prediction, top_k)
-    columns = [*prediction.streams, "fused"] if len(prediction.streams) > 1 else list(prediction.streams)
     lines = [
         f"{record['video']}  {prediction.duration_seconds:.2f} s, {prediction.num_frames} frames at {prediction.fps:g} fps  "
-        f"({prediction.model}, {' + '.join(prediction.streams)}, {prediction.device})",
-        "".join(f"{column:>8}" for column in columns) + "  label",
+        f"({what_ran(prediction)})",
+        header(prediction) + "  label",
     ]
-    for label in record["top"]:
-        numbers = {**label, "fused": label["probability"]}
-        lines.append("".join(f"{numbers[column]:8.4f}" for column in columns) + f"  {label['label']}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(label_line(prediction, label) for label in record["top"])]) + "\n"
+
+
+def as_row(prediction: Prediction) -> str:
+    """One line for a window: from when to when, and its most probable label; before the first, what the columns are."""
+    (label,) = as_record(prediction, 1)["top"]
+    line = f"{prediction.start_seconds:8.2f}{prediction.end_seconds:8.2f}{label_line(prediction, label)}"
+    if prediction.first_frame > 0:
+        return line
+    title = f"{shown(prediction.video)}  {prediction.fps:g} fps  ({what_ran(prediction)})"
+    return f"{title}\n{'start':>8}{'end':>8}{header(prediction)}  label\n{line}"
+
+
+def what_ran(prediction: Prediction) -> str:
+    return f"{prediction.model}, {' + '.join(prediction.streams)}, {prediction.device}"
+
+
+def columns(prediction: Prediction) -> list[str]:
+    return [*prediction.streams, "fused"] if len(prediction.streams) > 1 else list(prediction.streams)
+
+
+def header(prediction: Prediction) -> str:
+    return "".join(f"{column:>8}" for column in columns(prediction))
+
+
+def label_line(prediction: Prediction, label: dict[str, Any]) -> str:
+    """A label of `as_record`, after its probability by each stream and both."""
+    numbers = {**label, "fused": label["probability"]}
+    return "".join(f"{numbers[column]:8.4f}" for column in columns(prediction)) + f"  {label['label']}"
 
 
 def write_outputs(predictions: Sequence[Prediction], *, scores: str | None, features: str | None) -> None:
