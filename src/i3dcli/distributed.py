@@ -15,7 +15,9 @@ from torch import Tensor
 
 from .errors import I3DError, shown
 
-LOST = re.compile(r".*(connection (closed|reset) by peer|broken pipe|remote process (has )?exited).*", re.I)
+LOST = re.compile(r".*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I)
+# Without it processes that start again may connect to those before them: https://github.com/pytorch/pytorch/issues/135712
+RESTARTING = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --max-restarts=N"
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,15 @@ def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         yield Group(dist.get_rank(), dist.get_world_size()), device
     except RuntimeError as error:
         if (line := LOST.search(str(error))) is None:
             raise
         raise I3DError(
-            f"lost another process: rank {dist.get_rank()}: {shown(line[0])}; see what that one said; go on with --resume, "
-            "or let torchrun do so with --max-restarts"
+            f"lost another process: rank {os.environ['RANK']}: {shown(line[0].strip())}; see what that one said; go on with "
+            f"--resume, or let torchrun do so: {RESTARTING}"
         ) from error
     dist.destroy_process_group()  # not after an error: the others may be waiting in an exchange, and torchrun ends them
 

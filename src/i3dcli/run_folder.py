@@ -72,12 +72,12 @@ class RunFolder:
         if self.group.first:
             make_folder(self.path)
         seen = self.group.gather(self.last.exists())
-        there = any(seen)
+        there, again = any(seen), any(self.group.gather(restarted()))  # torchrun counts on each machine by itself
         if there and not all(seen):
             raise I3DError(f"not on every machine: {shown(self.last)}: processes elsewhere do not see it; share the folder")
-        if there and not (resume or restarted()):
+        if there and not (resume or again):
             raise I3DError(f"a run is there: {shown(self.path)}: got its {LAST}; go on with --resume, or choose another --out")
-        if resume and not there and not restarted():
+        if resume and not there and not again:
             raise I3DError(f"nothing to resume: {shown(self.path)}: no {LAST} in it; leave --resume out to start a run")
 
     @staticmethod
