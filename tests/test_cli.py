@@ -203,7 +203,7 @@ def test_labels_may_come_from_a_file(run, video, tmp_path):
     )
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["extract-flow"], ["eval"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["extract-flow"], ["train"], ["eval"]])
 def test_help_needs_no_torch(command):
     code = f"import sys; from i3dcli.cli import main; main([*{command}, '-h'], standalone_mode=False); "
     code += "print({'torch', 'av', 'cv2', 'numba', 'numpy'} & {*sys.modules})"
