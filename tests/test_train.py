@@ -136,6 +136,13 @@ def test_several_labels_are_learnt_and_validated_by_mean_average_precision(motio
     assert 0 <= float(history[-1]["val_map"]) <= 1 and float(history[-1]["loss"]) < float(history[0]["loss"])
 
 
+def test_validation_clips_that_show_no_action_are_one_line(motions, tmp_path):
+    source = charades(tmp_path / "charades", sorted((motions / "train").glob("*/*.mp4")))
+    test = source / "Charades_v1_test.csv"
+    test.write_text(re.sub(r'"c.*"', '"c100 8.0 9.0"', test.read_text()))
+    one_line(train(source, "--out", tmp_path / "run", "--epochs", "1"), 1, "nothing to validate on: 2 clips, ", "--clip-len")
+
+
 # Weights to start from
 
 

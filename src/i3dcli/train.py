@@ -285,6 +285,11 @@ class Data:
         logits, targets = learner.evaluate(self.validation)
         if not len(logits):
             raise DatasetError(f"no readable video: {len(self.val)} for validation: see the lines above; give others")
+        if self.dataset.multi_label and not targets.any():
+            raise DatasetError(
+                f"nothing to validate on: {len(logits)} clips, from the middle of as many videos: got no labelled action in "
+                "any; give more videos, or a longer --clip-len"
+            )
         if not logits.isfinite().all():
             raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
         measured = (measure_multi_label if self.dataset.multi_label else measure)(logits.numpy(), targets.numpy())
