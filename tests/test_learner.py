@@ -16,11 +16,11 @@ from i3dcli.recipes import TrainOptions
 NAMES = [name for name, _ in LAYERS]
 
 
-def learner(seed=0, *, multi_label=False, report=lambda batch: None, **options):
+def learner(seed=0, *, multi_label=False, report=lambda batch: None, device="cpu", **options):
     """Of a narrow network of three classes, whose logits depend on its input."""
     net = oracle.lively(I3D(3, 3, width=0.0625, dropout=options.get("dropout", 0.0)), seed=seed)
     chosen = TrainOptions(**{"dropout": 0.0, "weight_decay": 0.0} | options)
-    return Learner(net, chosen, group=Group(), device=torch.device("cpu"), multi_label=multi_label, report=report)
+    return Learner(net, chosen, group=Group(), device=torch.device(device), multi_label=multi_label, report=report)
 
 
 def batch(*labels, seed=0, targets=None):
@@ -128,8 +128,20 @@ def test_only_filters_decay():
     assert set(decay.values()) == {0.0, 0.5}
 
 
-def test_bf16_computes_what_fp32_does_roughly_and_keeps_the_weights_in_fp32():
-    exact, rough = learner(), learner(precision="bf16")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_cpu_is_refused_where_its_gradients_are_wrong(precision):
+    with pytest.raises(I3DError) as caught:
+        learner(precision=precision)
+    assert str(caught.value) == (
+        f"no {precision} on a CPU: --precision {precision}: gradients of PyTorch's 3D convolutions are NaN there now and then; "
+        "use fp32, or a CUDA device"
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_computes_what_fp32_does_roughly_and_keeps_the_weights_in_fp32(precision):
+    exact, rough = learner(device="cuda"), learner(device="cuda", precision=precision)
     one, two = (trained.step([batch(0, 1)], number=0, lr=0.005)[0] for trained in (exact, rough))
     assert one != two and one == pytest.approx(two, rel=0.1)
     assert {p.dtype for p in rough.net.parameters()} == {torch.float32}

@@ -46,6 +46,11 @@ class Learner:
     ):
         if options.sync_bn and device.type == "cpu":
             raise I3DError("no CUDA device: --sync-bn: torch synchronises batch norm on CUDA only; leave it out on a CPU")
+        if options.precision != "fp32" and device.type == "cpu":
+            raise I3DError(
+                f"no {options.precision} on a CPU: --precision {options.precision}: gradients of PyTorch's 3D convolutions are "
+                "NaN there now and then; use fp32, or a CUDA device"
+            )  # seen with torch 2.13: their backward pass reads memory that nothing was written to
         self.net: I3D = net.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.options, self.group, self.device, self.report = options, group, device, report
         self.loss: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
