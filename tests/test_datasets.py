@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from i3dcli import DatasetError
-from i3dcli.datasets import FORMATS, load_dataset, with_validation
+from i3dcli.datasets import FORMATS, load_dataset, report_missing, with_validation
 from i3dcli.lists import read_class_names
 
 
@@ -532,3 +532,20 @@ def test_a_folder_or_list_that_may_not_be_read_is_an_error(tmp_path):
         path.chmod(0)
         assert error(path) == f"cannot read: {path.name}: permission denied; check its permissions"
         path.chmod(0o700)
+
+
+def test_missing_videos_are_named_once_and_strictly_refused(tmp_path):
+    names = [f"v{i:02d}.mp4" for i in range(14)]
+    for name in names[:2]:
+        (tmp_path / name).touch()
+    (tmp_path / "a.txt").write_text("".join(f"{name} {i % 2}\n" for i, name in enumerate(names)))
+    dataset = load_dataset(tmp_path / "a.txt")
+    notes = []
+    report_missing(dataset, notes.append)
+    some = ", ".join(str(tmp_path / name) for name in names[2:12])
+    assert notes == [f"Note: 12 videos missing: {some} and 2 more; left out"]
+    with pytest.raises(
+        DatasetError, match=r"^12 videos missing: .* and 2 more: expected all that are listed; leave --strict out"
+    ):
+        report_missing(dataset, notes.append, strict=True)
+    assert len(notes) == 1

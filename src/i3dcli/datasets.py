@@ -33,6 +33,8 @@ from .lists import (
     without_suffix,
 )
 
+NAMED = 10  # missing videos that are named
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -230,3 +232,15 @@ def renumbered(samples: Iterable[Sample], source: Dataset, classes: tuple[str, .
     names = classes[: len(source.classes)] + source.classes[len(classes) :] if unnamed else source.classes
     to_ids = [ids[name] for name in names]
     return tuple(replace(sample, labels=tuple(to_ids[i] for i in sample.labels)) for sample in samples)
+
+
+def report_missing(dataset: Dataset, note: Callable[[str], None], *, strict: bool = False) -> None:
+    """Say once which videos are not on disk, the first of them by name; with `strict`, raise DatasetError."""
+    if not dataset.missing:
+        return
+    some = ", ".join(shown(path) for path in dataset.missing[:NAMED])
+    more = f" and {len(dataset.missing) - NAMED} more" if len(dataset.missing) > NAMED else ""
+    text = f"{len(dataset.missing)} videos missing: {some}{more}"
+    if strict:
+        raise DatasetError(f"{text}: expected all that are listed; leave --strict out to go on without them")
+    note(f"Note: {text}; left out")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .datasets import Dataset, Sample, load_dataset
+from .datasets import Dataset, Sample, load_dataset, report_missing
 from .defaults import FLOW_BOUND, STREAMS
 from .distributed import ALONE, Group, process_group
 from .errors import VideoError, shown
@@ -127,6 +127,7 @@ def evaluate_splits(
             if out is not None and len(options.split) > 1 and "{split}" not in str(options.out):
                 out = str(Path(out) / f"split{split}")
             say = note if group.first else lambda text: None
+            report_missing(dataset, say, strict=options.strict)
             say(f"{dataset.summary}; {model.name}, {options.views()}, on {device}")
             evaluation = evaluate(
                 model,

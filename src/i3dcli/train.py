@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import zoo
-from .datasets import Dataset, Sample, load_dataset, with_validation
+from .datasets import Dataset, Sample, load_dataset, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import Group, cores_per_process, process_group
 from .errors import DatasetError, I3DError, shown
@@ -119,6 +119,7 @@ def train(
             net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
         )
         state = folder.open(learner)
+        report_missing(dataset, say, strict=options.strict)
         say(f"{dataset.summary}; {options.stream}, {data.describe()}, on {chosen}")
         with contextlib.closing(data):
             return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
