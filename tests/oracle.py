@@ -12,6 +12,8 @@ import torch
 DATA = Path(__file__).with_name("data")
 SHAPES = json.loads((DATA / "i3d_keys.json").read_text())
 RECORDS = json.loads((DATA / "i3d_logits.json").read_text())
+GOOGLENET = json.loads((DATA / "googlenet_keys.json").read_text())  # torchvision.models.googlenet, auxiliary heads too
+HEADS = ("aux1.", "aux2.", "fc.")
 CHANNELS = {"rgb": 3, "flow": 2}
 
 
@@ -44,3 +46,18 @@ def clip(*, stream: str, frames: int, height: int, width: int, seed: int = 0) ->
     """A (1,C,T,H,W) float32 clip, uniform in [-1, 1]."""
     rng = np.random.default_rng([seed, frames, height, width])
     return torch.from_numpy(rng.uniform(-1, 1, (1, CHANNELS[stream], frames, height, width)).astype(np.float32))
+
+
+def googlenet() -> dict[str, torch.Tensor]:
+    """A state_dict of torchvision's GoogLeNet, random; auxiliary heads and fc take no room."""
+    rng = np.random.default_rng(0)
+    return {k: torch.zeros(()).expand(s) if k.startswith(HEADS) else draw_2d(rng, k, s) for k, s in GOOGLENET.items()}
+
+
+def draw_2d(rng, key, shape):
+    if key.endswith("num_batches_tracked"):
+        return torch.tensor(7)
+    values = rng.standard_normal(shape, dtype=np.float32)
+    if len(shape) == 4:
+        return torch.from_numpy(values * np.sqrt(2 / np.prod(shape[1:]), dtype=np.float32))
+    return torch.from_numpy(abs(values) / 2 + 0.5 if key.endswith(("bn.weight", "running_var")) else values / 10)

@@ -1,12 +1,16 @@
 """What the documents promise is there: every command and option, and examples that run."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import click
+import oracle
 import pytest
+import torch
+from click.testing import CliRunner
 from media import moving, write_video
 
 import i3dcli
@@ -44,6 +48,25 @@ def test_the_first_run_of_the_readme_runs(tmp_path):
         [sys.executable, ROOT / "examples" / "first_run.py", tmp_path / "here"], capture_output=True, text=True, check=True
     )
     assert "random label" in result.stdout and "50 frames at 25 fps" in result.stdout
+
+
+def test_the_four_commands_of_the_readme_lead_from_a_2d_network_to_labels(tmp_path, monkeypatch):
+    block = re.search(r"<!-- four commands -->\n```sh\n(.*?)```", README, re.DOTALL)[1]
+    commands = [shlex.split(line)[1:] for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["inflate", "train", "eval", "predict"]
+    monkeypatch.chdir(tmp_path)
+    torch.save(oracle.googlenet(), "googlenet.pth")
+    for part, seed in (("train", 0), ("val", 1)):
+        for name, step in (("left", (0, -2)), ("right", (0, 2))):
+            Path("videos", part, name).mkdir(parents=True)
+            write_video(f"videos/{part}/{name}/{seed}.mp4", moving(12, 36, 48, step=step, seed=seed))
+    write_video("new.mp4", moving(12, 36, 48))
+    small = {"short-side": 36, "crop": 32, "clip-len": 9, "steps": 1, "batch-size": 2, "workers": 0}
+    commands[1] += [f"--{name}={value}" for name, value in small.items()]
+    for command in commands:
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+    assert "(best.pt, rgb, cpu)" in result.stdout and re.search(r"\d\.\d{4}  (left|right)", result.stdout)
 
 
 def test_the_provenance_table_names_every_file_of_the_zoo():

@@ -1,38 +1,23 @@
-import json
 import re
 
-import numpy as np
+import oracle
 import pytest
 import torch
 from click.testing import CliRunner
-from oracle import DATA
 
 import i3dcli
 from i3dcli import CheckpointError, I3DError, load_checkpoint
 from i3dcli import inflate as verb
 from i3dcli.cli import main
 
-SHAPES = json.loads((DATA / "googlenet_keys.json").read_text())  # of torchvision.models.googlenet with its auxiliary heads
-HEADS = ("aux1.", "aux2.", "fc.")
+SHAPES = oracle.GOOGLENET
 CONV = "inception4e.branch2.1.conv.weight"
 RUNNING = "inception5b.branch4.1.bn.running_var"
 
 
-def draw(rng, key, shape):
-    if key.endswith("num_batches_tracked"):
-        return torch.tensor(7)
-    values = rng.standard_normal(shape, dtype=np.float32)
-    if len(shape) == 4:
-        return torch.from_numpy(values * np.sqrt(2 / np.prod(shape[1:]), dtype=np.float32))
-    return torch.from_numpy(abs(values) / 2 + 0.5 if key.endswith(("bn.weight", "running_var")) else values / 10)
-
-
 @pytest.fixture(scope="module")
 def weights():
-    """A state_dict of torchvision's GoogLeNet, random; auxiliary heads and fc take no room."""
-    rng = np.random.default_rng(0)
-    shapes = SHAPES.items()
-    return {k: torch.zeros(()).expand(s) if k.startswith(HEADS) else draw(rng, k, s) for k, s in shapes}
+    return oracle.googlenet()
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +153,7 @@ def test_a_network_that_gives_nan_fails_the_check(weights):
 
 
 def test_heads_are_left_out_by_name_and_may_be_absent(weights):
-    bare = {key: value for key, value in weights.items() if not key.startswith(HEADS)}
+    bare = {key: value for key, value in weights.items() if not key.startswith(oracle.HEADS)}
     assert len(bare) == 342
     same(i3dcli.inflate_googlenet(weights), i3dcli.inflate_googlenet(bare))
     same(i3dcli.inflate_googlenet(bare), i3dcli.inflate_googlenet({**bare, "classifier.weight": torch.ones(2)}))
@@ -190,7 +175,7 @@ def test_wrapped_weights_are_found(tmp_path, prefix, container):
 
 @pytest.mark.parametrize("conv", [".conv.", ".conv2d."])
 def test_2d_weights_under_the_names_of_i3d_give_the_same_network(weights, conv):
-    bare = {flat_key(key).replace(".conv.", conv): value for key, value in weights.items() if not key.startswith(HEADS)}
+    bare = {flat_key(key).replace(".conv.", conv): value for key, value in weights.items() if not key.startswith(oracle.HEADS)}
     assert f"Mixed_3b.b0{conv}weight" in bare and f"Conv2d_1a_7x7{conv}weight" in bare
     same(i3dcli.inflate_googlenet(weights), i3dcli.inflate_googlenet(bare))
 
