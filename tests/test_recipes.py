@@ -3,7 +3,8 @@ from dataclasses import asdict, fields
 import pytest
 from click.testing import CliRunner
 
-from i3dcli.cli import TRAIN_OPTIONS, main
+from i3dcli.cli import main
+from i3dcli.options import TRAIN_OPTIONS
 from i3dcli.recipes import CLIPS_PER_STEP, RECIPES, TrainOptions, changed_options, learning_rate, with_recipe
 
 

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from . import __version__, defaults, recipes
 from .datasets import FORMATS
 from .errors import I3DError, shown
+from .options import (
+    COUNT,
+    POSITIVE,
+    TIMELINE_OPTIONS,
+    Span,
+    check_eval_options,
+    check_timeline_options,
+    flow_options,
+    numbers_from_text,
+    rate_steps,
+    shard_from_text,
+    span_from_text,
+    train_options,
+    tvl1_options,
+)
 
 if TYPE_CHECKING:
-    from .extract import FlowOptions
     from .predict import Timeline
     from .two_stream import TwoStream
 
@@ -61,22 +72,6 @@ class ErrorGate(click.Group):
 @click.version_option(__version__, prog_name="i3d")
 def main() -> None:
     """Classify what happens in a video with two-stream I3D: RGB and TV-L1 optical flow."""
-
-
-Span = tuple[float, str]  # a number, and its unit: frames or seconds
-
-
-def span_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> Span | None:
-    """N or Ns as frames or seconds."""
-    number = (text or "").removesuffix("s")
-    with contextlib.suppress(ValueError):
-        if text == number and int(number) > 0:
-            return int(number), "frames"
-        if text != number and 0 < float(number) < float("inf"):
-            return float(number), "seconds"
-    if text is None:
-        return None
-    raise click.BadParameter(f"{text!r} is neither frames such as 64 nor seconds such as 2.5s.")
 
 
 @main.command()
@@ -141,32 +136,6 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     ctx.exit(1 if failed else 0)
 
 
-TIMELINE_OPTIONS = ("timeline", "window", "stride", "plot", "annotate", "show_flow")
-
-
-def check_timeline_options(videos: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Raise UsageError for options of predict that contradict each other, or make no timeline."""
-    plot, annotate = options["plot"], options["annotate"]
-    timeline = options["timeline"] or plot or annotate
-    complaints = (
-        (
-            not timeline and (options["window"] or options["stride"]),
-            "--window and --stride are for --timeline, --plot and --annotate.",
-        ),
-        (options["show_flow"] and not annotate, "--show-flow needs --annotate FILE.mp4."),
-        (
-            timeline and (options["scores"] or options["features"]),
-            "--scores and --features are of whole videos; leave out --timeline, --plot and --annotate.",
-        ),
-        ((plot or annotate) and len(videos) > 1, f"--plot and --annotate draw one video; got {len(videos)}."),
-        (plot and not plot.lower().endswith((".png", ".svg")), f"--plot {plot!r} is neither .png nor .svg."),
-        (annotate and not annotate.lower().endswith(".mp4"), f"--annotate {annotate!r} is not .mp4."),
-    )
-    for wrong, text in complaints:
-        if wrong:
-            raise click.UsageError(text)
-
-
 def timeline_from_options(
     model: TwoStream, *, timeline: bool, window: Span | None, stride: Span | None, show_flow: bool, **more: Any
 ) -> Timeline | None:
@@ -190,54 +159,6 @@ def timeline_from_options(
 def frames_in(span: Span, fps: float) -> int:
     number, unit = span
     return round(number if unit == "frames" else number * fps)
-
-
-def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int]:
-    """I/N as (I, N); without it, this process's share under torchrun, or everything."""
-    if text is None:
-        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise click.BadParameter(f"{text!r} is not I/N with 0 <= I < N, such as 0/4.")
-    return int(index), int(count)
-
-
-class FloatRange(click.FloatRange):
-    """A range of numbers without NaN and infinity."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is no finite number.", param, ctx)
-        return number
-
-
-POSITIVE = FloatRange(0, min_open=True)
-TVL1_OPTIONS = (  # field of TVL1, type, help
-    ("tau", POSITIVE, "Time step of the dual variable."),
-    ("lambda_", POSITIVE, "Weight of the data term: smaller is smoother."),
-    ("theta", POSITIVE, "Tightness of the coupling."),
-    ("scales", click.IntRange(1), "Levels of the pyramid."),
-    ("warps", click.IntRange(1), "Warps per level."),
-    ("epsilon", FloatRange(0), "Mean squared change, in pixels, below which iterations stop; squared."),
-    ("inner_iterations", click.IntRange(1), "Iterations between two median filters, at most."),
-    ("outer_iterations", click.IntRange(1), "Rounds of iterations per warp."),
-    ("scale_step", click.FloatRange(0, 1, min_open=True, max_open=True), "Size of a level to the one below it."),
-    ("median", click.Choice(["0", "3", "5"]), "Median filter: 5 as OpenCV's CPU class, 0 as its CUDA class and denseflow."),
-)
-
-
-def tvl1_option(field: str) -> str:
-    """As it is on the command line."""
-    return f"--{field.rstrip('_').replace('_', '-')}"
-
-
-def tvl1_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every parameter of TV-L1 as an option."""
-    for field, kind, text in reversed(TVL1_OPTIONS):
-        default = getattr(defaults.TVL1(), field)
-        command = click.option(tvl1_option(field), field, type=kind, default=default, help=f"TV-L1: {text}")(command)
-    return command
 
 
 @main.command("extract-flow")
@@ -338,29 +259,6 @@ def check_cuda(device: str) -> None:
             raise I3DError("no Triton: --device cuda: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
 
 
-def flow_options(ctx: click.Context, /, algorithm: str, fps: str, **options: Any) -> FlowOptions:
-    """What the options of extract-flow ask for; raises UsageError for options that contradict each other."""
-    from .extract import FlowOptions
-
-    chosen = {field: options.pop(field) for field, *_ in TVL1_OPTIONS}
-    parameters = None
-    if algorithm == defaults.FLOW_ALGORITHM:
-        parameters = defaults.TVL1(**{**chosen, "median": int(chosen["median"])})
-    elif given := [field for field in chosen if ctx.get_parameter_source(field) is not ParameterSource.DEFAULT]:
-        raise click.UsageError(f"{tvl1_option(given[0])} is of TV-L1, not of --algorithm {algorithm}.")
-    return FlowOptions(algorithm=algorithm, fps=frame_rate(fps), parameters=parameters, **options)
-
-
-def frame_rate(text: str) -> float | None:
-    """Frames per second, or None for "native"; raises UsageError."""
-    if text == "native":
-        return None
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) <= 1000:
-            return float(text)
-    raise click.UsageError(f"--fps {text!r} is neither native nor a number of frames per second up to 1000.")
-
-
 def say(text: str, *, err: bool = False) -> None:
     """Print a line without spoiling a progress bar."""
     from tqdm import tqdm
@@ -395,61 +293,6 @@ def check_outputs(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             check_writable(path)
-
-
-COUNT, FRACTION = click.IntRange(1), FloatRange(0)
-TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are there
-    ("val", click.Path(), "Validation videos, where TRAIN does not name them itself."),
-    ("format", click.Choice(["auto", *FORMATS]), "How TRAIN and --val name videos and labels."),
-    ("split", click.IntRange(1, 3), "Of UCF-101 and HMDB-51."),
-    ("root", click.Path(), "The folder in which the videos lie.  [default: that of the list]"),
-    ("classes", click.Path(), "Names of the classes, one per line, for lists of numbers."),
-    ("first-label", click.IntRange(0, 1), "The number of the first class in a list.  [default: 0]"),
-    ("flow-dir", click.Path(), "Where extract-flow put the flow; for --stream flow."),
-    ("strict", bool, "Stop at a video that cannot be read, in place of taking another."),
-    ("stream", click.Choice(defaults.STREAMS), "Which stream to train."),
-    ("init", str, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
-    ("width", POSITIVE, "Channels of each layer, as a fraction of the paper's."),
-    ("dropout", FloatRange(0, 1, max_open=True), "Before the classifier."),
-    ("clip-len", COUNT, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
-    ("crop", COUNT, f"Pixels of the square that is seen.  [default: those of --init, or {defaults.CROP}]"),
-    ("short-side", COUNT, f"Pixels, resized to before the crop.  [default: those of --init, or {defaults.SHORT_SIDE}]"),
-    ("fps", POSITIVE, f"Frames per second.  [default: those of --init, or {defaults.FPS:g}]"),
-    ("bound", POSITIVE, f"Pixels per frame at which flow is clamped.  [default: those of --init, or {defaults.FLOW_BOUND:g}]"),
-    ("flip", bool, "Mirror half of the clips; leave it out where left and right are classes."),
-    ("epochs", POSITIVE, "Passes over the training videos."),
-    ("steps", COUNT, "Steps of the optimizer, in place of --epochs."),
-    ("batch-size", COUNT, "Clips that a process looks at at once."),
-    ("accumulate", COUNT, "Batches per step.  [default: 1, or such that a step has as many clips as the recipe's]"),
-    ("lr", FRACTION, "Learning rate."),
-    ("schedule", click.Choice(recipes.SCHEDULES), "How it falls: to zero, at --lr-steps, or when validation stops improving."),
-    ("lr-steps", str, "STEP:LR,STEP:LR,... of --schedule step."),
-    ("patience", COUNT, "Validations without a lower loss until --schedule plateau divides the rate by 10."),
-    ("warmup", click.IntRange(0), "Steps in which the rate rises to --lr."),
-    ("momentum", FloatRange(0, 1, max_open=True), "Of SGD."),
-    ("weight-decay", FRACTION, "On filters."),
-    ("clip-grad", POSITIVE, "Largest norm of the gradient.  [default: any]"),
-    ("freeze-bn", bool, "Leave batch norm as it is."),
-    ("freeze-until", str, "Leave all layers up to this one as they are, such as Mixed_4f."),
-    ("sync-bn", bool, "Batch statistics over the clips of all processes; CUDA only."),
-    ("precision", click.Choice(recipes.PRECISIONS), "Of the network's arithmetic; weights are fp32."),
-    ("seed", click.IntRange(0), "Of all that is random."),
-)
-
-
-def train_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every field of TrainOptions as an option; one that is not given is left to the recipe or the default."""
-    for name, kind, text in reversed(TRAIN_OPTIONS):
-        default = getattr(recipes.TrainOptions, name.replace("-", "_"))
-        if kind is bool:
-            flag = f"--{name}/--no-{name}" if default else f"--{name}"
-            command = click.option(flag, is_flag=True, default=None, help=text)(command)
-        else:
-            told = default in (None, ()) or "[default" in text
-            command = click.option(
-                f"--{name}", type=kind, default=None, help=text if told else f"{text}  [default: {default}]"
-            )(command)
-    return command
 
 
 @main.command()
@@ -497,27 +340,6 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
         ctx.exit(128 + result.stopped_by)
     if result.first:
         click.echo(verb.as_text(result, out))
-
-
-def rate_steps(text: str) -> tuple[tuple[int, float], ...]:
-    """STEP:LR,... as pairs; raises UsageError."""
-    with contextlib.suppress(ValueError):
-        pairs = [part.split(":") for part in text.split(",")]
-        steps = tuple((int(step), float(lr)) for step, lr in pairs)
-        if all(step >= 0 and 0 <= lr < math.inf for step, lr in steps):
-            return steps
-    raise click.UsageError(f"--lr-steps {text!r} is not STEP:LR,STEP:LR,... such as 1000:0.01,2000:0.001.")
-
-
-def numbers_from_text(kind: type[float]) -> Callable[[click.Context, click.Parameter, str], tuple[float, ...]]:
-    """A callback that reads numbers with commas between them."""
-
-    def read(ctx: click.Context, param: click.Parameter, text: str) -> tuple[float, ...]:
-        with contextlib.suppress(ValueError):
-            return tuple(kind(part) for part in text.split(","))
-        raise click.BadParameter(f"{text!r} is not a list of numbers such as {param.default}.")
-
-    return read
 
 
 @main.command("eval")
@@ -582,40 +404,3 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
     if len(evaluations) > 1:
         click.echo(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
     ctx.exit(1 if any(evaluation.failures for evaluation in evaluations) else 0)
-
-
-def check_eval_options(options: dict[str, Any]) -> None:
-    """Raise UsageError for options of eval that contradict each other."""
-    weights = [name for name in ("model", "rgb", "flow") if options[name]]
-    stream = options["stream"]
-    wanted = defaults.STREAMS if stream == "both" else (stream,) if stream else ()
-    missing = [f"--{name}" for name in wanted if weights and not options["model"] and not options[name]]
-    both = stream in (None, "both") and (options["model"] or (options["rgb"] and options["flow"]))
-    complaints = (
-        (options["scores"] and weights, "--scores are fused without a network; leave out --model, --rgb and --flow."),
-        (
-            not options["scores"] and not weights,
-            "No weights: give --rgb PATH, --flow PATH, --model NAME or --scores NPZ.",
-        ),
-        (options["scores"] and options["source"], "--scores hold the labels of their videos; leave out SPLIT."),
-        (not options["scores"] and not options["source"], "Missing argument 'SPLIT', the videos to score."),
-        (options["model"] and len(weights) > 1, "--model and --rgb or --flow name weights twice; give one or the other."),
-        (
-            options["protocol"] == "full" and (options["clips"] or options["crops"]),
-            "--clips and --crops are for --protocol clips.",
-        ),
-        (options["protocol"] == "clips" and options["max_frames"], "--max-frames is for --protocol full."),
-        (bool(missing), f"--stream {stream} needs {' and '.join(missing)} PATH too."),
-        (
-            options["sweep_fusion"] and not options["scores"] and not both,
-            "--sweep-fusion needs the weights of both streams.",
-        ),
-        (len(options["fusion_weights"]) != 2, "--fusion-weights takes two numbers, of RGB and of flow."),
-        (
-            min(options["fusion_weights"]) < 0 or not 0 < sum(options["fusion_weights"]) < math.inf,
-            "--fusion-weights must not be negative, nor all zero.",
-        ),
-    )
-    for wrong, text in complaints:
-        if wrong:
-            raise click.UsageError(text)
