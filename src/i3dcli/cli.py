@@ -378,8 +378,9 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
 def evaluate(ctx: click.Context, /, **options: Any) -> None:
     """Score checkpoints on SPLIT (all that train takes): the accuracy of RGB, flow and two-stream, with 95 % intervals.
 
-    Of a dataset with parts, the test part is scored. With --out, what is scored is kept, and running it again goes on
-    where it stopped. Under torchrun, processes share the videos.
+    Of a dataset with parts, the validation part is scored, or the test part if it has no other; name videos/test to
+    score that. With --out, what is scored is kept, and running it again goes on where it stopped. Under torchrun,
+    processes share the videos.
 
     \b
     Examples:
