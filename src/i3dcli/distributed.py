@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .errors import I3DError, shown
+from .flow.threads import available_cores
 
 LOST = re.compile(r".*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I)
 # Without it processes that start again may connect to those before them: https://github.com/pytorch/pytorch/issues/135712
@@ -81,5 +82,4 @@ def restarted() -> bool:
 
 def cores_per_process() -> int:
     """CPU cores for each process of this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

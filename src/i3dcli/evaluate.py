@@ -15,13 +15,13 @@ from .datasets import Dataset, Sample, load_dataset, report_missing
 from .defaults import FLOW_BOUND, STREAMS
 from .distributed import ALONE, Group, process_group
 from .errors import VideoError, shown
-from .files import make_folder
+from .files import make_folder, write_text
 from .findings import Evaluation, Findings, assess, comparisons
 from .flow import flow_stream
 from .flow.storage import flow_picture, jpeg
 from .lists import read_class_names
 from .metrics import average_precision, class_accuracy, confusion, rank
-from .report import Mistake, Report, write_confusion, write_per_class, write_report, write_text
+from .report import Mistake, Report, write_confusion, write_per_class, write_report
 from .scores import Scores, join, read_scores, write_scores
 from .scoring import match_classes, score_samples, scored_part
 from .two_stream import TwoStream, choose_device, load_model

@@ -57,6 +57,12 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
         yield ours
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all; what UTF-8 cannot hold becomes a question mark. Raises I3DError."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "replace"))
+
+
 def check_writable(path: str | Path) -> None:
     """Raise I3DError unless a file can be made at `path`."""
     folder = Path(path).parent

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import shown
-from .files import atomic_write
+from .files import write_text
 from .metrics import Metrics, MultiLabelMetrics, Paired
 
 NAMES = {"rgb": "RGB", "flow": "Flow", "two_stream": "Two-stream"}  # of what is measured, in the order it is listed
@@ -153,8 +153,3 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())
-
-
-def write_text(path: str | Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "replace"))

@@ -20,7 +20,7 @@ from .checkpoints import read_checkpoint, save_checkpoint, wrong
 from .curves import write_curves
 from .distributed import Group, restarted
 from .errors import CheckpointError, I3DError, shown
-from .files import atomic_write, make_folder
+from .files import make_folder, write_text
 from .learner import Learner
 from .recipes import TrainOptions, changed_options
 
@@ -176,8 +176,3 @@ def as_csv(history: list[Row]) -> str:
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, "utf-8")
