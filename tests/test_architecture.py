@@ -18,6 +18,8 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
     ("zoo", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
     (
+        "layouts",
+        "tensor_bundle",
         "i3d",
         "clips",
         "video",

@@ -221,7 +221,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch, new_form
 
 def test_missing_files_and_folders_are_named(tmp_path):
     refused(tmp_path / "absent.pt", "No such file")
-    refused(tmp_path, "Is a directory")
+    refused(tmp_path, "a folder with 0 files .index")
 
 
 def test_no_corruption_escapes_as_another_error(tmp_path):

@@ -6,8 +6,8 @@ A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads:
     preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote it) · training (what a run needs to
     go on, in the last.pt of a run; whoever loads the network ignores it)
 
-Other layouts are bare state_dicts, or dicts that hold one: pytorch-i3d's, whose keys are ours, and that of
-hassony2/kinetics_i3d_pytorch, which video_features shares. Nothing is executed and nothing is skipped silently.
+Other files hold bare state_dicts, or dicts that hold one, in a layout that `layouts` knows, or are TensorFlow checkpoints,
+which `tensor_bundle` reads. Nothing is executed, and nothing is skipped silently but what an optimizer left in TensorFlow's.
 """
 
 from __future__ import annotations
@@ -28,33 +28,27 @@ from .defaults import IN_CHANNELS, Preprocessing
 from .errors import CheckpointError, shown
 from .files import atomic_write
 from .i3d import I3D, LAYERS
+from .layouts import FIRST_CONV, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
+from .tensor_bundle import TensorBundle
 
 FORMAT, VERSION = "i3d", 1
 CONTAINER_KEYS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
-WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel, DistributedDataParallel; torch.compile
-FIRST_CONV = "Conv3d_1a_7x7.conv3d.weight"
-HASSONY2 = (  # his name → ours, in the order they are applied; facts from his and piergiaj's published key lists
-    (r"^conv3d_0c_1x1\.", "logits."),
-    (r"^(conv3d|mixed)_", lambda match: match[0].capitalize()),
-    (r"\.branch_0\.", ".b0."),
-    (r"\.branch_([12])\.0\.", r".b\1a."),
-    (r"\.branch_([12])\.1\.", r".b\1b."),
-    (r"\.branch_3\.1\.", ".b3b."),
-    (r"\.batch3d\.", ".bn."),
-)
+TENSORFLOW_SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
 def load_checkpoint(path: str | Path) -> I3D:
     """The I3D stored at `path`, in any known layout, in evaluation mode on the CPU, float32.
 
-    Classes, stream, width and preprocessing are read from the file; `net.classes` is None where it names none.
+    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), its `.index`, or the folder it is alone in. Classes,
+    stream, width and preprocessing are read from the file; `net.classes` is None where it names none.
     Raises CheckpointError for anything that is not a whole I3D.
     """
-    content = read_checkpoint(path)
+    index = tensorflow_index(path)
+    content = read_checkpoint(path) if index is None else {}
     own = content.get("format") == FORMAT
     if own:
         check_description(content, path)
-    state_dict = normalised(find_state_dict(content), path)
+    state_dict = normalised(find_state_dict(content), path) if index is None else read_tensorflow(index)
     first = state_dict[FIRST_CONV]
     if first.ndim != 5 or first.shape[1] not in IN_CHANNELS.values():
         raise wrong(path, f"{FIRST_CONV} has shape {tuple(first.shape)}", "3 input channels (rgb) or 2 (flow)")
@@ -152,35 +146,42 @@ def find_state_dict(content: dict[str, Any]) -> Mapping[str, Any]:
 
 def normalised(state_dict: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
     """A state_dict with our keys and float32 tensors, from any layout; raises CheckpointError naming what else it is."""
-    tensors = {WRAPPERS.sub("", str(key)): value for key, value in state_dict.items() if isinstance(value, Tensor)}
-    if "conv3d_1a_7x7.conv3d.weight" in tensors:
-        tensors = {from_hassony2(key): value for key, value in tensors.items()}
+    tensors = from_pytorch({str(key): value for key, value in state_dict.items() if isinstance(value, Tensor)})
     if FIRST_CONV not in tensors:
-        raise wrong(path, identify(tensors), "Inception-v1 I3D in pytorch-i3d's, hassony2's or our own layout")
+        found = identify({key: tensor.shape for key, tensor in tensors.items()})
+        raise wrong(path, found, "Inception-v1 I3D in pytorch-i3d's, hassony2's or our own layout")
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
-def from_hassony2(key: str) -> str:
-    """Our name of a tensor in hassony2/kinetics_i3d_pytorch's layout."""
-    for pattern, replacement in HASSONY2:
-        key = re.sub(pattern, replacement, key)
-    return key
+def tensorflow_index(path: str | Path) -> Path | None:
+    """The index of the TensorFlow checkpoint at `path`: its prefix, its .index, one of its shards, or its folder.
+
+    None where `path` is none of these. Raises CheckpointError for a folder that does not hold just one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.glob("*.index"))
+        if len(found) != 1:
+            raise wrong(path, f"a folder with {len(found)} files .index", "a file, or a folder with one TensorFlow checkpoint")
+        return found[0]
+    prefix, is_shard = TENSORFLOW_SHARD.subn("", path.name)
+    index = path.with_name(prefix.removesuffix(".index") + ".index")
+    return index if is_shard or path.suffix == ".index" or (index.is_file() and not path.exists()) else None
 
 
-def identify(tensors: Mapping[str, Tensor]) -> str:
-    """What network a state_dict belongs to, as far as its keys tell, for an error message."""
-    if not tensors:
-        return "no tensors"
-    if any(key.startswith("backbone.layer1") for key in tensors):
-        return "mmaction2's I3D, an inflated ResNet, which is another network"
-    if any(key.startswith("inception3a.") for key in tensors):
-        return "the 2D network GoogLeNet (run i3d inflate on it first)"
-    if any(key.startswith(("blocks.", "s1.", "s2.")) for key in tensors):
-        return "a network of pytorchvideo or SlowFast"
-    dimensions = {tensor.ndim for tensor in tensors.values()}
-    if 4 in dimensions and 5 not in dimensions:
-        return f"a 2D network of {len(tensors)} tensors, the first {next(iter(tensors))}"
-    return f"another network of {len(tensors)} tensors, the first {next(iter(tensors))}"
+def read_tensorflow(index: Path) -> dict[str, Tensor]:
+    """A state_dict with our keys and float32 tensors from a TensorFlow checkpoint of DeepMind's network, fine-tuned or not."""
+    bundle = TensorBundle(index)
+    scopes = deepmind_scopes(bundle.entries)
+    if not scopes:
+        found = identify({name: entry.shape for name, entry in bundle.entries.items()})
+        raise wrong(index, found, "DeepMind's Inception-v1 I3D")
+    if len(scopes) > 1:
+        raise wrong(index, f"{len(scopes)} networks, {' and '.join(scopes)}", "one; save each stream by itself")
+    names = deepmind_names(bundle.entries, scopes[0])
+    return {
+        key: tensor.float() for key, tensor in from_deepmind({ours: bundle.read(name) for name, ours in names.items()}).items()
+    }
 
 
 def check_tensors(state_dict: Mapping[str, Tensor], net: I3D, path: str | Path) -> None:

@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoints import FIRST_CONV, find_state_dict, identify, read_checkpoint
+from .checkpoints import find_state_dict, read_checkpoint
 from .defaults import IN_CHANNELS
 from .errors import CheckpointError, I3DError, shown
 from .i3d import BN_EPS, I3D, LAYERS, Unit3D, same_padding
+from .layouts import FIRST_CONV, identify
 
 HEAD_SEED = 0
 STILL_CLIP = (112, 64, 64)  # frames, height, width; Mixed_5c sees 99 frames, so its middle step sees no padding in time
@@ -185,7 +186,7 @@ def refuse_other_networks(entries: Mapping[str, Any], names: Mapping[str, str], 
     if first is not None and first.ndim == 5:
         raise refusal(where, "an I3D, which is inflated already", "a 2D GoogLeNet", "use it as it is")
     if not names.keys() & expected.keys():
-        raise refusal(where, identify(tensors), "GoogLeNet (Inception-v1)")
+        raise refusal(where, identify({key: tensor.shape for key, tensor in tensors.items()}), "GoogLeNet (Inception-v1)")
     optional = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
     missing = sorted(expected.keys() - optional - names.keys())
     unknown = sorted(names[key] for key in names.keys() - expected.keys())

@@ -1,0 +1,227 @@
+import os
+import struct
+import tracemalloc
+from collections import Counter
+
+import bundles
+import numpy as np
+import pytest
+import torch
+
+from i3dcli import CheckpointError
+from i3dcli.tensor_bundle import CRC_TABLE, TensorBundle, crc32c, masked
+
+PUBLISHED = {  # name → (tensors, bytes of data); from the files themselves
+    "rgb_imagenet": (230, 50_818_176),
+    "flow_imagenet": (230, 50_730_368),
+    "rgb_scratch": (230, 50_818_176),
+    "flow_scratch": (230, 50_730_368),
+    "rgb_scratch_kin600": (346, 103_218_112),
+}
+
+
+def some_tensors():
+    rng = np.random.default_rng(0)
+    shapes = {"a": (3, 4), "a/b": (5,), "a/b/c": (), "b": (2, 1, 3, 7, 1), "empty": (0, 3)}
+    tensors = {name: np.asarray(rng.standard_normal(shape), np.float32) for name, shape in shapes.items()}
+    long = {f"network/layer_{i:03d}/weights": rng.standard_normal(i + 1).astype(np.float64) for i in range(200)}
+    return tensors | long | {"global_step": np.array(12345, np.int64), "half": np.ones((2, 2), np.float16)}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("snappy", [False, True])
+def test_tensors_come_back_as_they_were(tmp_path, shards, snappy):
+    tensors = some_tensors()
+    index = bundles.write_bundle(tmp_path / "model.ckpt", tensors, shards=shards, snappy=snappy)
+    bundle = TensorBundle(index)
+    assert sorted(bundle.entries) == sorted(tensors) and bundle.num_shards == shards
+    for name, array in tensors.items():
+        tensor = bundle.read(name)
+        assert (tensor.numpy().dtype, tuple(tensor.shape)) == (array.dtype, array.shape)
+        assert np.array_equal(tensor.numpy(), array)
+
+
+def test_snappy_made_the_index_smaller(tmp_path):
+    sizes = [bundles.write_bundle(tmp_path / str(on), some_tensors(), snappy=on).stat().st_size for on in (True, False)]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_indexes_are_read(name):
+    bundle = TensorBundle(bundles.INDEXES / f"{name}.index")
+    assert (len(bundle.entries), sum(entry.size for entry in bundle.entries.values())) == PUBLISHED[name]
+    assert bundle.shard(0).name == f"{name}.data-00000-of-00001" and bundle.num_shards == 1
+    ends = 0
+    for entry in sorted(bundle.entries.values(), key=lambda entry: entry.offset):
+        assert entry.offset == ends and entry.size == 4 * np.prod(entry.shape) and entry.dtype == 1
+        ends = entry.offset + entry.size
+
+
+def test_checksums_are_those_of_the_standard():
+    assert crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283  # the check value of CRC-32C
+    assert crc32c(np.zeros(32, np.uint8)) == 0x8A9136AA and crc32c(np.full(32, 255, np.uint8)) == 0x62A8AB43  # RFC 3720
+    assert masked(0) == 0xA282EAD8
+    rng = np.random.default_rng(0)
+    for size in (*range(20), 1000, 4097):
+        data, expected = rng.integers(0, 256, size).astype(np.uint8), 0xFFFFFFFF
+        for byte in data.tolist():
+            expected = int(CRC_TABLE[(expected ^ byte) & 255]) ^ expected >> 8
+        assert crc32c(data) == expected ^ 0xFFFFFFFF, size
+
+
+def written(tmp_path, **options):
+    return bundles.write_bundle(tmp_path / "model.ckpt", some_tensors(), **options)
+
+
+def refused(index, text, *, name=None):
+    with pytest.raises(CheckpointError) as caught:
+        bundle = TensorBundle(index)
+        bundle.read(name)
+    assert text in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_flipped_bit_of_a_tensor_is_found_and_the_tensor_named(tmp_path):
+    index = written(tmp_path)
+    at = TensorBundle(index).entries["network/layer_007/weights"].offset
+    shard = tmp_path / "model.ckpt.data-00000-of-00001"
+    data = bytearray(shard.read_bytes())
+    data[at + 9] ^= 4
+    shard.write_bytes(data)
+    refused(index, f"{shard}: the checksum of network/layer_007/weights is wrong", name="network/layer_007/weights")
+    assert TensorBundle(index).read("network/layer_008/weights").numel() == 9
+
+
+def test_truncated_data_are_found(tmp_path):
+    index = written(tmp_path)
+    shard = tmp_path / "model.ckpt.data-00000-of-00001"
+    os.truncate(shard, 1000)
+    refused(index, f"{shard}: it ends at byte 1000, network/layer_199/weights at ", name="network/layer_199/weights")
+    os.truncate(shard, 0)
+    refused(index, "it ends at byte 0, a at 48", name="a")
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    index = written(tmp_path, shards=3)
+    (tmp_path / "model.ckpt.data-00001-of-00003").unlink()
+    bundle = TensorBundle(index)
+    lost = next(name for name, entry in bundle.entries.items() if entry.shard == 1)
+    refused(index, "model.ckpt.data-00001-of-00003: no such file; it belongs beside model.ckpt.index", name=lost)
+
+
+@pytest.mark.parametrize("size", [0, 1, 47, 48, 1000, -1])
+def test_a_truncated_index_is_refused(tmp_path, size):
+    index = written(tmp_path)
+    index.write_bytes(index.read_bytes()[:size])
+    refused(index, f"damaged checkpoint: {index}: it {'is empty' if size == 0 else 'does not end as an index'}")
+
+
+def test_other_files_are_no_index(tmp_path):
+    index = tmp_path / "page.index"
+    index.write_bytes(b"<!DOCTYPE html>" + b"x" * 4000)
+    refused(index, "it is a web page")
+    refused(tmp_path / "absent.index", "No such file")
+    refused(tmp_path, "Is a directory")
+
+
+def test_what_no_network_needs_is_said_to_be_unreadable(tmp_path):
+    parts = {
+        "": bundles.field(1, 1),
+        "text": bundles.entry((), 0, b"ab", dtype=7),
+        "odd": bundles.entry((), 0, b"ab", dtype=23),
+    }
+    parts["slices"] = bundles.entry((2,), 0, b"") + bundles.field(7, bundles.field(1, 1))
+    parts["shape"] = bundles.entry((1 << 40, 1 << 40), 0, b"abcd")
+    index = tmp_path / "model.ckpt.index"
+    index.write_bytes(bundles.table(parts))
+    refused(index, "text is stored of strings", name="text")
+    refused(index, "odd is stored of dtype 23", name="odd")
+    refused(index, "slices is stored in slices", name="slices")
+    refused(index, "in 4 bytes", name="shape")
+
+
+def test_big_endian_checkpoints_are_refused(tmp_path):
+    (tmp_path / "big.index").write_bytes(bundles.table({"": bundles.field(1, 1) + bundles.field(2, 1)}))
+    refused(tmp_path / "big.index", "big-endian")
+
+
+def with_right_checksums(data):
+    """Mutated bytes of an index whose blocks are where they were, each with the checksum of what is in it now."""
+    data = bytearray(data)
+    for offset, size in BLOCKS:
+        body = np.frombuffer(bytes(data[offset : offset + size + 1]), np.uint8)
+        data[offset + size + 1 : offset + size + 5] = struct.pack("<I", masked(crc32c(body)))
+    return bytes(data)
+
+
+def blocks_of(data):
+    from i3dcli import tensor_bundle
+
+    spans, read = [], tensor_bundle.read_block
+
+    def note(table, offset, size):
+        spans.append((offset, size))
+        return read(table, offset, size)
+
+    tensor_bundle.read_block = note
+    try:
+        list(tensor_bundle.table_entries(data))
+    finally:
+        tensor_bundle.read_block = read
+    return spans
+
+
+SOURCE = (bundles.INDEXES / "rgb_imagenet.index").read_bytes()
+BLOCKS = blocks_of(SOURCE)
+
+
+def mutated(rng, source):
+    data = bytearray(source)
+    kind = rng.integers(4)
+    if kind == 0:
+        return bytes(data[: rng.integers(len(data))])
+    if kind == 1:
+        at, size = rng.integers(0, len(data), 2)
+        del data[at : at + size % 50]
+        return bytes(data)
+    for at in rng.integers(0, len(data), rng.integers(1, 4)):
+        data[at] = rng.choice([rng.integers(256), 0, 255, 127, 128, data[at] ^ 1 << rng.integers(8)])
+    return bytes(data) if kind == 2 else with_right_checksums(data)
+
+
+def outcome(index, content):
+    index.write_bytes(content)
+    try:
+        bundle = TensorBundle(index)
+        for name in list(bundle.entries)[:3]:
+            bundle.read(name)
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+        return "read" if "missing part" in str(error) else "refused"
+
+
+def test_no_mutation_of_an_index_escapes_as_another_error(tmp_path):
+    rng = np.random.default_rng(0)
+    counts = Counter(outcome(tmp_path / "model.ckpt.index", mutated(rng, SOURCE)) for _ in range(2000))
+    assert min(counts["read"], counts["refused"]) > 100, counts  # some pass the checksums, some do not
+
+
+def test_no_mutation_of_an_index_takes_much_memory(tmp_path):
+    rng = np.random.default_rng(1)
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            outcome(tmp_path / "model.ckpt.index", mutated(rng, SOURCE))
+        assert tracemalloc.get_traced_memory()[1] < 64 * len(SOURCE)
+    finally:
+        tracemalloc.stop()
+
+
+def test_compressed_blocks_cannot_ask_for_more_memory_than_they_can_fill(tmp_path):
+    from i3dcli.tensor_bundle import Malformed, unsnappy
+
+    for data in (bundles.varint(1 << 40) + b"\0a", b"\x05\0a", b"\x04\x01\x00", b"\x04\x01\x05", b"\x09\x20abc", b"\xff" * 3):
+        with pytest.raises(Malformed):
+            unsnappy(data)
+    assert unsnappy(bundles.compressed(b"abcd" * 30)) == b"abcd" * 30
+    assert torch.is_tensor(TensorBundle(written(tmp_path, snappy=True)).read("a"))
