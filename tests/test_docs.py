@@ -73,7 +73,7 @@ def test_the_provenance_table_names_every_file_of_the_zoo():
     table = (ROOT / "weights" / "README.md").read_text("utf-8")
     for model in i3dcli.available_models():
         assert f"`{model.name}`" in README
-        for file in model.files.values():
+        for file in model.all_files:
             assert file.url in table and file.blob_id in table
         for top1, top5 in model.accuracy.values():
             assert f"{top1} / {top5}" in table and f"{top1} / {top5}" in README

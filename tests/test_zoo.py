@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import http.server
 import os
@@ -5,12 +6,16 @@ import socket
 import threading
 import time
 
+import bundles
+import oracle
 import pytest
+import torch
 from click.testing import CliRunner
 
-from i3dcli import CheckpointError, available_models, zoo
+from i3dcli import I3D, CheckpointError, available_models, load_model, zoo
 from i3dcli.cli import main
 
+NAMES = ["kinetics400", "kinetics400-deepmind", "kinetics400-scratch", "kinetics600", "charades"]
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 
@@ -19,21 +24,23 @@ def blob_id(content):
 
 
 class Host(http.server.BaseHTTPRequestHandler):
-    """A host that serves CONTENT and misbehaves as its `faults`, a list of names, say; each request takes the next one."""
+    """A host that serves `contents` by address, or else CONTENT, and misbehaves as its `faults`, a list of names, say; each
+    request takes the next one."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         fault = self.server.faults.pop(0) if self.server.faults else None
+        content = self.server.contents.get(self.path, CONTENT)
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
         self.server.starts.append(start)
         if fault == "404":
             return self.send_error(404)
         if fault == "no ranges":
             start = 0
-        if start >= len(CONTENT):
+        if start >= len(content):
             return self.send_error(416)
-        body = CONTENT[start:]
+        body = content[start:]
         if fault == "corrupt":
             body = body[:100] + b"X" + body[101:]
         self.send_response(206 if start else 200)
@@ -52,10 +59,10 @@ class Host(http.server.BaseHTTPRequestHandler):
 def host():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host)
     server.daemon_threads = False  # so that server_close waits for every answer to end
-    server.faults, server.starts, server.released = [], [], threading.Event()
+    server.contents, server.faults, server.starts, server.released = {}, [], [], threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    server.file = zoo.WeightFile(f"http://127.0.0.1:{server.server_port}/weights.pt", blob_id(CONTENT))
+    server.file = zoo.WeightFile(f"http://127.0.0.1:{server.server_port}/", "weights.pt", blob_id(CONTENT), 1.0)
     yield server
     server.released.set()
     server.shutdown()
@@ -114,7 +121,7 @@ def test_processes_that_start_together_download_once(host, tmp_path):
 
 def model_at(host, *faults):
     host.faults = list(faults)
-    files = {"rgb": host.file, "flow": zoo.WeightFile(host.file.url.replace("weights", "flow"), host.file.blob_id)}
+    files = {"rgb": (host.file,), "flow": (dataclasses.replace(host.file, name="flow.pt"),)}
     return zoo.ZooModel("tiny", files, 10, None, {}, "none", "none")
 
 
@@ -123,6 +130,78 @@ def test_first_use_downloads_and_second_use_finds(host, tmp_path, monkeypatch):
     model = model_at(host)
     assert zoo.fetch(model) == zoo.fetch(model) == {"rgb": tmp_path / "weights.pt", "flow": tmp_path / "flow.pt"}
     assert len(host.starts) == 2
+
+
+def published_at(host, name, folder):
+    """The zoo's model `name`, narrow and of random weights, with all its files where the loopback host serves them."""
+    model, served = zoo.find_model(name), {}
+    for stream, files in model.files.items():
+        net = oracle.lively(I3D(model.num_classes, oracle.CHANNELS[stream], width=0.0625))
+        weights = {key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}
+        if len(files) == 1:
+            torch.save(weights, folder / "made")
+            made = [folder / "made"]
+        else:
+            index = bundles.write_bundle(folder / "made", bundles.deepmind(weights))
+            made = [index, index.with_suffix(".data-00000-of-00001")]
+        host.contents |= {f"/{file.name}": path.read_bytes() for file, path in zip(files, made, strict=True)}
+        url = f"http://127.0.0.1:{host.server_port}/"
+        served[stream] = tuple(
+            dataclasses.replace(file, folder_url=url, blob_id=blob_id(host.contents[f"/{file.name}"])) for file in files
+        )
+    return dataclasses.replace(model, files=served)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_downloaded_once_and_loads(host, tmp_path, monkeypatch, name):
+    (tmp_path / "made").mkdir()
+    model = published_at(host, name, tmp_path / "made")
+    monkeypatch.setitem(zoo.MODELS, name, model)
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "weights"))
+    assert not model.present
+    first = load_model(name, device="cpu")
+    assert model.present and len(host.starts) == len(model.all_files)
+    assert first.name == name and tuple(first.nets) == model.streams and len(first.labels) == model.num_classes
+    assert model.classes() is None or first.labels == model.classes()
+    again = load_model(name, device="cpu", streams=("rgb",))
+    assert tuple(again.nets) == ("rgb",) and len(host.starts) == len(model.all_files)
+    for key, value in again.nets["rgb"].state_dict().items():
+        assert torch.equal(value, first.nets["rgb"].state_dict()[key])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrong_byte_of_any_name_is_refused_and_leaves_nothing(host, tmp_path, monkeypatch, name):
+    (tmp_path / "made").mkdir()
+    model = published_at(host, name, tmp_path / "made")
+    monkeypatch.setitem(zoo.MODELS, name, model)
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "weights"))
+    host.faults = [None] * (len(model.all_files) - 1) + ["corrupt"]
+    with pytest.raises(CheckpointError, match=f"wrong bytes: .*{model.all_files[-1].name}.* deleted"):
+        load_model(name, device="cpu")
+    left = {str(path.relative_to(tmp_path / "weights")) for path in (tmp_path / "weights").rglob("*") if path.is_file()}
+    assert left == {file.name for file in model.all_files[:-1]}
+
+
+def test_a_stream_that_a_model_has_not_is_refused():
+    with pytest.raises(CheckpointError, match="no flow stream: kinetics600: it has rgb only"):
+        zoo.fetch(zoo.find_model("kinetics600"), ("rgb", "flow"))
+
+
+def test_list_models_says_what_is_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "rgb_scratch_kin600").mkdir()
+    for file in zoo.find_model("kinetics600").all_files:
+        (tmp_path / file.name).touch()
+    result = CliRunner().invoke(main, ["predict", "--list-models"])
+    rows = {line.split()[0]: line for line in result.stdout.splitlines()}
+    assert (result.exit_code, result.stderr, list(rows)) == (0, "", ["name", *NAMES])
+    assert " rgb            600  103.2  yes  " in rows["kinetics600"]
+    assert (
+        " rgb + flow     400  101.5  no   rgb 68.4 / 88.0; flow 61.5 / 83.4; two-stream 71.6 / 90.0; "
+        in rows["kinetics400-scratch"]
+    )
 
 
 def test_folders_are_searched_in_order(host, tmp_path, monkeypatch):
@@ -147,7 +226,7 @@ def test_a_host_that_cannot_deliver_is_one_line_with_both_addresses(host, tmp_pa
         zoo.fetch(model)
     message = str(caught.value)
     assert "\n" not in message and reason in message and str(tmp_path) in message
-    assert all(file.url in message for file in model.files.values())
+    assert all(file.url in message for file in model.all_files)
 
 
 def test_a_stalling_host_is_given_up(host, tmp_path):
@@ -178,16 +257,29 @@ def test_predict_offline_says_in_one_line_where_to_put_what(tmp_path, monkeypatc
 
 
 def test_the_table_of_models_is_complete():
+    assert [model.name for model in available_models()] == NAMES
     for model in available_models():
-        assert set(model.files) == {"rgb", "flow"}
-        assert all(len(file.blob_id) == 40 and file.url.startswith("https://") for file in model.files.values())
+        assert set(model.streams) == ({"rgb"} if model.name == "kinetics600" else {"rgb", "flow"})
+        assert all(len(file.blob_id) == 40 and file.url.startswith("https://") for file in model.all_files)
         assert model.classes() is None or len(set(model.classes())) == model.num_classes
     kinetics = zoo.find_model("kinetics400").classes()
     assert (len(kinetics), kinetics[0], kinetics[-1], list(kinetics)) == (400, "abseiling", "zumba", sorted(kinetics))
+    more = zoo.find_model("kinetics600").classes()
+    assert (len(more), more[0], more[-1], list(more)) == (600, "abseiling", "zumba", sorted(more))
+
+
+def test_published_indexes_have_the_blob_ids_of_the_zoo():
+    ids = {
+        file.name.split("/")[0]: file.blob_id
+        for model in available_models()
+        for file in model.all_files
+        if "index" in file.name
+    }
+    assert ids == {path.stem: blob_id(path.read_bytes()) for path in bundles.INDEXES.glob("*.index")}
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(CheckpointError, match="kinetics9000: expected one of kinetics400, charades"):
+    with pytest.raises(CheckpointError, match=f"kinetics9000: expected one of {', '.join(NAMES)};"):
         zoo.find_model("kinetics9000")
 
 

@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .checkpoints import load_checkpoint, save_checkpoint
+    from .conversion import convert
     from .errors import CheckpointError, DatasetError, I3DError, VideoError
     from .flow import compute_flow
     from .i3d import I3D
@@ -21,6 +22,7 @@ _HOMES = {
     "I3D": "i3d",
     "load_checkpoint": "checkpoints",
     "save_checkpoint": "checkpoints",
+    "convert": "conversion",
     "TwoStream": "two_stream",
     "Prediction": "two_stream",
     "load_model": "two_stream",

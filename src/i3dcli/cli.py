@@ -74,9 +74,26 @@ def main() -> None:
     """Classify what happens in a video with two-stream I3D: RGB and TV-L1 optical flow."""
 
 
+def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    """Print the models that have a name, and end."""
+    if wanted:
+        from . import zoo
+
+        click.echo(zoo.as_table())
+        ctx.exit()
+
+
 @main.command()
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 @click.option("--model", metavar="NAME", help=f"Weights by name.  [default: {defaults.MODEL}]")
+@click.option(
+    "--list-models",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=list_models,
+    help="Print these names, and what they are.",
+)
 @click.option("--rgb", type=click.Path(), metavar="PATH", help="Checkpoint of the RGB stream, in place of --model.")
 @click.option("--flow", type=click.Path(), metavar="PATH", help="Checkpoint of the flow stream, in place of --model.")
 @click.option("--flow-dir", type=click.Path(), metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
@@ -274,15 +291,15 @@ def model_from_options(
     given = {name: path for name, path in (("rgb", rgb), ("flow", flow)) if path is not None}
     if given and model is not None:
         raise click.UsageError("--model and --rgb or --flow name weights twice; give one or the other.")
-    wanted = (stream,) if stream in defaults.STREAMS else defaults.STREAMS if stream or not given else tuple(given)
-    missing = [f"--{name}" for name in wanted if given and name not in given]
+    wanted = (stream,) if stream in defaults.STREAMS else defaults.STREAMS if stream else tuple(given) or None
+    missing = [f"--{name}" for name in wanted or () if given and name not in given]
     if missing:
         raise click.UsageError(f"--stream {stream} needs {' and '.join(missing)} PATH too.")
     from .files import read_labels
     from .two_stream import load_model
 
     names = None if labels is None else read_labels(labels)
-    paths = {name: path for name, path in given.items() if name in wanted}
+    paths = {name: path for name, path in given.items() if name in (wanted or ())}
     return load_model(model, **paths, streams=wanted, device=device, labels=names)
 
 

