@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from media import moving, write_audio, write_video
 
 import i3dcli
+from i3dcli import extract as verb
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, claimed, extract_videos
 from i3dcli.flow.storage import FlowReader
@@ -263,3 +264,18 @@ def test_a_disk_that_takes_no_record_of_a_failure_ends_in_one_line_and_keeps_tho
     result = extract_with_largest_file(10, tmp_path / "b.mp4", "--out", tmp_path / "out")
     assert (result.returncode, result.stderr.count("\n")) == (1, 1) and "failures.jsonl: File too large" in result.stderr
     assert files(tmp_path / "out") == before
+
+
+def test_a_source_that_is_removed_meanwhile_is_extracted_all_the_same(tmp_path, monkeypatch):
+    source = write_video(tmp_path / "gone.mp4", moving(12, 40, 48))
+    size, compute = source.stat().st_size, verb.with_flow
+
+    def compute_and_remove(*args, **options):
+        for moment in compute(*args, **options):
+            source.unlink(missing_ok=True)
+            yield moment
+
+    monkeypatch.setattr(verb, "with_flow", compute_and_remove)
+    (outcome,) = extract_videos([str(source)], tmp_path / "flow", FlowOptions(short_side=40))
+    sidecar = json.loads((outcome.folder / "flow.json").read_text())
+    assert (outcome.status, outcome.num_flows, sidecar["source_bytes"]) == ("extracted", 11, size)

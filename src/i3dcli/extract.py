@@ -145,6 +145,7 @@ def extract_video(
 ) -> Outcome:
     """Extract one video into `folder`, which appears whole or not at all."""
     video = Video(found.path, fps=options.fps, short_side=options.short_side)
+    size = source_bytes(found.path)  # now, as the source may be gone by the end
     with claimed(folder) as work:
         if work is None:
             return Outcome(found.path, "elsewhere", folder)
@@ -166,11 +167,11 @@ def extract_video(
                 bar.update()
         if not writer.num_flows:
             raise VideoError(f"too short for flow: {shown(found.path)}: got 1 frame, expected at least 2; leave it out")
-        write_sidecar(work, found.path, video, writer, options)
+        write_sidecar(work, found.path, size, video, writer, options)
     return Outcome(found.path, "extracted", folder, num_flows=writer.num_flows)
 
 
-def write_sidecar(work: Path, path: Path, video: Video, writer: FlowWriter, options: FlowOptions) -> None:
+def write_sidecar(work: Path, path: Path, size: int, video: Video, writer: FlowWriter, options: FlowOptions) -> None:
     """Write flow.json, which says how the flow was made and, by being there, that it is complete."""
     _, height, width = writer.shape
     record = {
@@ -182,7 +183,7 @@ def write_sidecar(work: Path, path: Path, video: Video, writer: FlowWriter, opti
         "num_flows": writer.num_flows,
         "zero_level": ZERO_LEVEL if options.format in QUANTISED else None,
         "source": path.name,
-        "source_bytes": source_bytes(path),
+        "source_bytes": size,
         "source_fps": video.source_fps,
         "damaged_frames": video.damaged_frames,
         "tool": f"i3d {__version__}",
