@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from i3dcli import tensor_bundle
 from i3dcli.tensor_bundle import crc32c, masked
 
 INDEXES = Path(__file__).with_name("data") / "tf_index"
@@ -109,6 +110,24 @@ def append_block(out, data, *, snappy=False):
     handle = varint(len(out)) + varint(len(data))
     out += data + kind + struct.pack("<I", masked(crc32c(np.frombuffer(data + kind, np.uint8))))
     return handle
+
+
+def spans(index):
+    """Offset and size of the data blocks of an index, in order, and of its index block, the last."""
+    _, at = tensor_bundle.handle(index[-48:-8], 0)
+    last, _ = tensor_bundle.handle(index[-48:-8], at)
+    for _, value in tensor_bundle.block_entries(tensor_bundle.read_block(index, *last)):
+        yield tensor_bundle.handle(value, 0)[0]
+    yield last
+
+
+def with_right_checksums(index, spans):
+    """Mutated bytes of an index whose blocks are where they were, each with the checksum of what is in it now."""
+    data = bytearray(index)
+    for offset, size in spans:
+        body = np.frombuffer(bytes(data[offset : offset + size + 1]), np.uint8)
+        data[offset + size + 1 : offset + size + 5] = struct.pack("<I", masked(crc32c(body)))
+    return bytes(data)
 
 
 def compressed(data):

@@ -221,6 +221,10 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch, new_form
 
 def test_missing_files_and_folders_are_named(tmp_path):
     refused(tmp_path / "absent.pt", "No such file")
+    refused(tmp_path / ("a" * 252 + ".pt"), "No such file")  # its name cannot become longer, as that of an index
+    refused(tmp_path / ("a" * 300 + ".pt"), "File name too long")
+    with pytest.raises(CheckpointError, match=r"cannot read weights: a\\x00b\.pt: embedded null byte"):
+        load_checkpoint("a\0b.pt")
     refused(tmp_path, "a folder with 0 files .index")
 
 

@@ -1,6 +1,7 @@
 """DeepMind's TensorFlow checkpoints, as published and as people fine-tune them, become the same I3D."""
 
 import re
+from collections import Counter
 
 import bundles
 import numpy as np
@@ -66,11 +67,15 @@ def test_a_fine_tuned_checkpoint_with_slots_counters_and_other_classes_loads(tmp
     scope = "my/model/Flow/inception_i3d/"
     tensors = bundles.deepmind({key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}, scope)
     clip = oracle.clip(stream="flow", frames=9, height=112, width=112)
-    slots = {f"{key}/{slot}": value * 0 for key, value in tensors.items() for slot in ("Adam", "Adam_1")}
+    names = ("Adam", "Adam_1", "ExponentialMovingAverage", "optimizer/Momentum")
+    slots = {f"{key}/{slot}": value * 0 for key, value in tensors.items() for slot in names}
     other = {"global_step": np.array(1000, np.int64), "beta1_power": np.float32(0.5), "learning/rate": np.float32(0.1)}
     bundles.write_bundle(tmp_path / "model-1000", tensors | slots | other, shards=2, snappy=True)
+    (tmp_path / "._model-1000.index").write_bytes(b"what macOS leaves on other file systems")
+    (tmp_path / "model-1000").mkdir()
     loaded = [
-        load_checkpoint(tmp_path / name) for name in ("model-1000", "model-1000.index", "model-1000.data-00001-of-00002", "")
+        load_checkpoint(tmp_path / name)
+        for name in ("model-1000", "model-1000.index", "model-1000.meta", "model-1000.data-00001-of-00002", "")
     ]
     for same in loaded:
         assert (same.stream, same.num_classes, same.width) == ("flow", 7, 0.125)
@@ -110,9 +115,50 @@ def test_other_networks_two_networks_and_parts_of_one_are_refused(tmp_path):
         "both": (tensors | {key.replace("RGB", "Flow"): value for key, value in tensors.items()}, "2 networks, Flow/ and RGB/"),
         "part": ({k: v for k, v in tensors.items() if "5c/Branch_0" not in k}, r"5 missing \(first Mixed_5c\.b0\.bn\.bias\)"),
         "more": (tensors | {"RGB/Mixed_9z/w": np.ones(1, np.float32)}, r"1 unknown \(first Mixed_9z\.w\)"),
+        "scopes": (
+            tensors | {key.replace("RGB/", ""): value for key, value in tensors.items()},
+            "2 networks, one without a scope and RGB/;",
+        ),
+        "twice": (
+            tensors | {k.replace("0b_3x3", "0a_3x3"): v for k, v in tensors.items() if "Mixed_3b/Branch_1" in k},
+            r"2 tensors for one place, RGB/Mixed_3b/Branch_1/Conv3d_0a_3x3/",
+        ),
+        "added": (tensors | {"RGB/NonLocal_1/theta/w": np.ones(1, np.float32)}, r"1 unknown \(first NonLocal_1\.theta\.w\)"),
+        "hollow": (
+            tensors | {"RGB/Conv3d_1a_7x7/conv_3d/w": np.ones((7, 7, 7, 3, 0), np.float32)},
+            r"Conv3d_1a_7x7\.conv3d\.weight has shape \(0, 3, 7, 7, 7\)",
+        ),
+        "classless": (
+            tensors | {"RGB/Logits/Conv3d_0c_1x1/conv_3d/w": np.ones((1, 1, 1, 128, 0), np.float32)},
+            r"logits\.conv3d\.weight of shape \(0, 128, 1, 1, 1\)",
+        ),
+        "line\nbreak": ({"a\nb": np.ones((2, 2), np.float32)}, r"the first a\\nb"),
         "headless": ({k: v for k, v in tensors.items() if "Logits" not in k}, "the whole network with its classifier"),
     }
     for name, (content, text) in cases.items():
         refused(bundles.write_bundle(tmp_path / name, content), text)
-    refused(tmp_path, "got a folder with 5 files .index; expected a file, or a folder with one")
+    refused(tmp_path, r"got a folder with 11 files \.index, added\.index and both\.index and others; expected a file, or a")
     refused(tmp_path / "none.index", "cannot read weights: .*none.index: No such file")
+
+
+def test_no_mutation_of_a_checkpoint_escapes_as_another_error(tmp_path):
+    """Mutated indexes with data beside them, as `load_checkpoint` reads them; most are found by a checksum."""
+    rng = np.random.default_rng(0)
+    small = oracle.lively(I3D(2, 3, width=0.02))
+    tensors = bundles.deepmind({key: value for key, value in small.state_dict().items() if key in oracle.SHAPES}, "RGB/")
+    index = bundles.write_bundle(tmp_path / "model.ckpt", tensors)
+    source = index.read_bytes()
+    spans = list(bundles.spans(source))
+    outcomes = Counter()
+    for _ in range(150):
+        data = bytearray(source)
+        for at in rng.integers(0, spans[-1][0], 2):
+            data[at] = rng.choice([10, 27, 0, 255, data[at] ^ 1 << rng.integers(8)])
+        index.write_bytes(bundles.with_right_checksums(data, spans))
+        try:
+            load_checkpoint(index)
+            outcomes["loaded"] += 1
+        except CheckpointError as error:
+            assert "\n" not in str(error) and "\x1b" not in str(error)
+            outcomes["refused"] += 1
+    assert outcomes["refused"] > 100, outcomes

@@ -113,7 +113,7 @@ def test_a_missing_shard_is_named(tmp_path):
 def test_a_truncated_index_is_refused(tmp_path, size):
     index = written(tmp_path)
     index.write_bytes(index.read_bytes()[:size])
-    refused(index, f"damaged checkpoint: {index}: it {'is empty' if size == 0 else 'does not end as an index'}")
+    refused(index, f"damaged checkpoint: {index}: it {'is an empty file' if size == 0 else 'does not end as an index'}")
 
 
 def test_other_files_are_no_index(tmp_path):
@@ -131,13 +131,56 @@ def test_what_no_network_needs_is_said_to_be_unreadable(tmp_path):
         "odd": bundles.entry((), 0, b"ab", dtype=23),
     }
     parts["slices"] = bundles.entry((2,), 0, b"") + bundles.field(7, bundles.field(1, 1))
-    parts["shape"] = bundles.entry((1 << 40, 1 << 40), 0, b"abcd")
+    parts["\0slices\0\1\0x"] = bundles.entry((2,), 0, b"abcdefgh")  # as TensorFlow names a part, but for what is no text
+    parts["shape"] = bundles.entry((1 << 20, 1 << 20), 0, b"abcd")
     index = tmp_path / "model.ckpt.index"
     index.write_bytes(bundles.table(parts))
     refused(index, "text is stored of strings", name="text")
     refused(index, "odd is stored of dtype 23", name="odd")
     refused(index, "slices is stored in slices", name="slices")
     refused(index, "in 4 bytes", name="shape")
+    assert sorted(TensorBundle(index).entries) == ["odd", "shape", "slices", "text"]
+
+
+@pytest.mark.parametrize("shape", [(0, 1 << 62, 1 << 62), (1 << 40, 1 << 40), (1,) * 255])
+def test_shapes_that_cannot_be_are_refused(tmp_path, shape):
+    (tmp_path / "odd.index").write_bytes(bundles.table({"": bundles.field(1, 1), "a": bundles.entry(shape, 0, b"")}))
+    refused(tmp_path / "odd.index", "a tensor has", name="a")
+
+
+def test_an_index_without_a_header_or_of_too_few_shards_is_refused(tmp_path):
+    (tmp_path / "none.index").write_bytes(bundles.table({"a": bundles.entry((), 0, b"abcd")}))
+    refused(tmp_path / "none.index", "it has no header")
+    (tmp_path / "few.index").write_bytes(bundles.table({"": bundles.field(1, 2), "a": bundles.entry((), 0, b"abcd", shard=2)}))
+    refused(tmp_path / "few.index", "in a shard after the last one, of 2")
+
+
+def test_names_are_shown_on_one_line(tmp_path):
+    index = bundles.write_bundle(tmp_path / "model.ckpt", {"a\nb\x1b[31m": np.ones(3, np.float32)})
+    (tmp_path / "model.ckpt.data-00000-of-00001").write_bytes(b"twelve bytes")
+    refused(index, r"the checksum of a\nb\x1b[31m is wrong", name="a\nb\x1b[31m")
+
+
+def test_an_index_cannot_have_one_block_read_many_times(tmp_path):
+    """Nor ask for much time with few bytes: blocks are read once, in their order."""
+    out = bytearray()
+    handle = bundles.append_block(out, bytes(8000) + struct.pack("<I", 2000))  # restart points alone
+    index = bundles.append_block(out, bundles.block([(b"%05d" % i, handle) for i in range(2000)]))
+    footer = (handle + index).ljust(40, b"\0") + struct.pack("<Q", bundles.MAGIC)
+    (tmp_path / "loop.index").write_bytes(bytes(out) + footer)
+    refused(tmp_path / "loop.index", "its blocks are not in order")
+
+
+def test_names_that_repeat_each_other_cannot_ask_for_much_memory(tmp_path):
+    out = bytearray()
+    name = b"a" * 1000
+    entries = bundles.varint(0) + bundles.varint(len(name)) + bundles.varint(0) + name
+    entries += b"".join(bundles.varint(len(name) + i) + b"\1\0" + b"a" for i in range(20))
+    entries += b"".join(bundles.varint(1019) + b"\1\0" + bytes([98 + i % 150]) for i in range(150))
+    handle = bundles.append_block(out, entries + struct.pack("<II", 0, 1))
+    index = bundles.append_block(out, bundles.block([(b"z", handle)]))
+    (tmp_path / "names.index").write_bytes(bytes(out) + (handle + index).ljust(40, b"\0") + struct.pack("<Q", bundles.MAGIC))
+    refused(tmp_path / "names.index", "its names are longer than it can hold")
 
 
 def test_big_endian_checkpoints_are_refused(tmp_path):
@@ -145,34 +188,8 @@ def test_big_endian_checkpoints_are_refused(tmp_path):
     refused(tmp_path / "big.index", "big-endian")
 
 
-def with_right_checksums(data):
-    """Mutated bytes of an index whose blocks are where they were, each with the checksum of what is in it now."""
-    data = bytearray(data)
-    for offset, size in BLOCKS:
-        body = np.frombuffer(bytes(data[offset : offset + size + 1]), np.uint8)
-        data[offset + size + 1 : offset + size + 5] = struct.pack("<I", masked(crc32c(body)))
-    return bytes(data)
-
-
-def blocks_of(data):
-    from i3dcli import tensor_bundle
-
-    spans, read = [], tensor_bundle.read_block
-
-    def note(table, offset, size):
-        spans.append((offset, size))
-        return read(table, offset, size)
-
-    tensor_bundle.read_block = note
-    try:
-        list(tensor_bundle.table_entries(data))
-    finally:
-        tensor_bundle.read_block = read
-    return spans
-
-
 SOURCE = (bundles.INDEXES / "rgb_imagenet.index").read_bytes()
-BLOCKS = blocks_of(SOURCE)
+BLOCKS = list(bundles.spans(SOURCE))
 
 
 def mutated(rng, source):
@@ -186,7 +203,7 @@ def mutated(rng, source):
         return bytes(data)
     for at in rng.integers(0, len(data), rng.integers(1, 4)):
         data[at] = rng.choice([rng.integers(256), 0, 255, 127, 128, data[at] ^ 1 << rng.integers(8)])
-    return bytes(data) if kind == 2 else with_right_checksums(data)
+    return bytes(data) if kind == 2 else bundles.with_right_checksums(data, BLOCKS)
 
 
 def outcome(index, content):

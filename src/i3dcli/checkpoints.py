@@ -7,15 +7,18 @@ A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads:
     go on, in the last.pt of a run; whoever loads the network ignores it)
 
 Other files hold bare state_dicts, or dicts that hold one, in a layout that `layouts` knows, or are TensorFlow checkpoints,
-which `tensor_bundle` reads. Nothing is executed, and nothing is skipped silently but what an optimizer left in TensorFlow's.
+which `tensor_bundle` reads. Nothing is executed, and nothing of a network is skipped silently. What is not of it in
+TensorFlow's, such as an optimizer's slots, averages of the weights and counters, is passed over.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,20 +29,20 @@ from torch import Tensor
 from . import __version__
 from .defaults import IN_CHANNELS, Preprocessing
 from .errors import CheckpointError, shown
-from .files import atomic_write
+from .files import atomic_write, foreign
 from .i3d import I3D, LAYERS
 from .layouts import FIRST_CONV, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
 from .tensor_bundle import TensorBundle
 
 FORMAT, VERSION = "i3d", 1
 CONTAINER_KEYS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
-TENSORFLOW_SHARD = re.compile(r"\.data-\d{5}-of-\d{5}$")
+TENSORFLOW_PART = re.compile(r"\.(data-\d{5}-of-\d{5}|meta)$")  # beside the index
 
 
 def load_checkpoint(path: str | Path) -> I3D:
     """The I3D stored at `path`, in any known layout, in evaluation mode on the CPU, float32.
 
-    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), its `.index`, or the folder it is alone in. Classes,
+    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), any of its files, or the folder it is alone in. Classes,
     stream, width and preprocessing are read from the file; `net.classes` is None where it names none.
     Raises CheckpointError for anything that is not a whole I3D.
     """
@@ -50,12 +53,13 @@ def load_checkpoint(path: str | Path) -> I3D:
         check_description(content, path)
     state_dict = normalised(find_state_dict(content), path) if index is None else read_tensorflow(index)
     first = state_dict[FIRST_CONV]
-    if first.ndim != 5 or first.shape[1] not in IN_CHANNELS.values():
+    if first.ndim != 5 or first.shape[1] not in IN_CHANNELS.values() or not first.numel():
         raise wrong(path, f"{FIRST_CONV} has shape {tuple(first.shape)}", "3 input channels (rgb) or 2 (flow)")
     width = float(content["width"]) if own else first.shape[0] / dict(LAYERS)["Conv3d_1a_7x7"][0]
     head = state_dict.get("logits.conv3d.weight")
-    if head is None:
-        raise wrong(path, "no tensor logits.conv3d.weight", "the whole network with its classifier")
+    if head is None or head.ndim != 5 or not head.numel():
+        found = "no tensor logits.conv3d.weight" if head is None else f"logits.conv3d.weight of shape {tuple(head.shape)}"
+        raise wrong(path, found, "the whole network with its classifier")
     with torch.device("meta"):
         net = I3D(num_classes=head.shape[0], in_channels=first.shape[1], width=width)
     check_tensors(state_dict, net, path)
@@ -124,19 +128,15 @@ def refuse_other_files(path: str | Path) -> None:
     """Raise CheckpointError for what is plainly no torch file, by its first bytes."""
     try:
         with open(path, "rb") as file:
-            head = file.read(512).lstrip()
-    except OSError as error:
-        raise CheckpointError(f"cannot read weights: {shown(path)}: {error.strerror}; give the path of a .pt file") from error
-    kinds = (
-        (not head, "an empty file"),
-        (head.startswith(b"<"), "a web page"),
-        (head.startswith(b"version https://git-lfs"), "a Git LFS pointer; run git lfs pull"),
-        (head.startswith(b"\x89HDF"), "an HDF5 file (Keras)"),
-        (not head.startswith((b"PK", b"\x80")), "neither a torch zip file nor a pickle"),
-    )
-    for found, what in kinds:
-        if found:
-            raise CheckpointError(f"not a checkpoint: {shown(path)}: got {what}; expected a file written by torch.save")
+            head = file.read(512)
+    except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
+        raise CheckpointError(
+            f"cannot read weights: {shown(path)}: {getattr(error, 'strerror', error)}; give the path of a .pt file, or of a "
+            "TensorFlow checkpoint's .index"
+        ) from error
+    found = foreign(head) or (None if head.startswith((b"PK", b"\x80")) else "neither a torch zip file nor a pickle")
+    if found:
+        raise CheckpointError(f"not a checkpoint: {shown(path)}: got {found}; expected a file written by torch.save")
 
 
 def find_state_dict(content: dict[str, Any]) -> Mapping[str, Any]:
@@ -154,19 +154,27 @@ def normalised(state_dict: Mapping[str, Any], path: str | Path) -> dict[str, Ten
 
 
 def tensorflow_index(path: str | Path) -> Path | None:
-    """The index of the TensorFlow checkpoint at `path`: its prefix, its .index, one of its shards, or its folder.
+    """The index of the TensorFlow checkpoint at `path`: its prefix, its .index, .meta or a shard, or the folder it is alone in.
 
     None where `path` is none of these. Raises CheckpointError for a folder that does not hold just one.
     """
     path = Path(path)
-    if path.is_dir():
-        found = sorted(path.glob("*.index"))
-        if len(found) != 1:
-            raise wrong(path, f"a folder with {len(found)} files .index", "a file, or a folder with one TensorFlow checkpoint")
-        return found[0]
-    prefix, is_shard = TENSORFLOW_SHARD.subn("", path.name)
-    index = path.with_name(prefix.removesuffix(".index") + ".index")
-    return index if is_shard or path.suffix == ".index" or (index.is_file() and not path.exists()) else None
+    prefix, is_part = TENSORFLOW_PART.subn("", path.name)
+    if path.name.endswith(".index"):
+        return path
+    if is_part:
+        return path.with_name(f"{prefix}.index")
+    if os.path.isfile(f"{path}.index") and not os.path.isfile(path):
+        return Path(f"{path}.index")
+    if not os.path.isdir(path):
+        return None
+    found = sorted(index for index in path.glob("*.index") if index.is_file() and not index.name.startswith("._"))
+    if len(found) != 1:
+        names = f", {' and '.join(index.name for index in found[:2])}{' and others' * (len(found) > 2)}" if found else ""
+        raise wrong(
+            path, f"a folder with {len(found)} files .index{names}", "a file, or a folder with one TensorFlow checkpoint"
+        )
+    return found[0]
 
 
 def read_tensorflow(index: Path) -> dict[str, Tensor]:
@@ -177,11 +185,15 @@ def read_tensorflow(index: Path) -> dict[str, Tensor]:
         found = identify({name: entry.shape for name, entry in bundle.entries.items()})
         raise wrong(index, found, "DeepMind's Inception-v1 I3D")
     if len(scopes) > 1:
-        raise wrong(index, f"{len(scopes)} networks, {' and '.join(scopes)}", "one; save each stream by itself")
+        shown_scopes = " and ".join(scope or "one without a scope" for scope in scopes)
+        raise wrong(index, f"{len(scopes)} networks, {shown_scopes}", "one; save each stream by itself")
     names = deepmind_names(bundle.entries, scopes[0])
-    return {
-        key: tensor.float() for key, tensor in from_deepmind({ours: bundle.read(name) for name, ours in names.items()}).items()
-    }
+    for ours, count in Counter(names.values()).items():
+        if count > 1:
+            twice = " and ".join(name for name, key in names.items() if key == ours)
+            raise wrong(index, f"{count} tensors for one place, {twice}", "one")
+    tensors = from_deepmind({ours: bundle.read(name) for name, ours in names.items()})
+    return {key: tensor.float() for key, tensor in tensors.items()}
 
 
 def check_tensors(state_dict: Mapping[str, Tensor], net: I3D, path: str | Path) -> None:
@@ -196,6 +208,8 @@ def check_tensors(state_dict: Mapping[str, Tensor], net: I3D, path: str | Path) 
     for key, tensor in state_dict.items():
         if tensor.shape != expected[key].shape:
             raise wrong(path, f"{key} of shape {tuple(tensor.shape)}", str(tuple(expected[key].shape)))
+        if tensor.is_floating_point() != expected[key].is_floating_point():
+            raise wrong(path, f"{key} of {tensor.dtype}", str(expected[key].dtype))
         if not torch.isfinite(tensor).all():
             raise wrong(path, f"NaN or infinity in {key}", "finite weights")
 
@@ -218,4 +232,4 @@ def check_description(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def wrong(path: str | Path, got: str, expected: str) -> CheckpointError:
-    return CheckpointError(f"wrong checkpoint: {shown(path)}: got {got}; expected {expected}")
+    return CheckpointError(f"wrong checkpoint: {shown(path)}: got {shown(got)}; expected {expected}")

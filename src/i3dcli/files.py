@@ -20,6 +20,18 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", "
 FLOW_SIDECAR = "flow.json"  # marks a folder of extracted flow
 
 
+def foreign(head: bytes) -> str | None:
+    """What a file plainly is in place of weights, by its first bytes; None where these do not tell."""
+    head = head.lstrip()
+    kinds = (
+        (not head, "an empty file"),
+        (head.startswith(b"<"), "a web page"),
+        (head.startswith(b"version https://git-lfs"), "a Git LFS pointer; run git lfs pull"),
+        (head.startswith(b"\x89HDF"), "an HDF5 file (Keras)"),
+    )
+    return next((what for found, what in kinds if found), None)
+
+
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it is synced and renamed on success, removed on any failure."""

@@ -63,19 +63,25 @@ def deepmind_scopes(names: Collection[str]) -> list[str]:
 
 
 def deepmind_names(names: Collection[str], scope: str) -> dict[str, str]:
-    """DeepMind's name → ours for the tensors of the I3D in a scope: not an optimizer's, nor counters.
+    """DeepMind's name → ours for all that is in the scope of an I3D, but for what an optimizer keeps there.
 
-    An optimizer keeps its own below the name of a tensor, such as `…/conv_3d/w/Momentum`.
+    That is below the name of a tensor, such as `…/conv_3d/w/Momentum`. Without a scope, only what a unit of the network
+    may be called counts, as there may be counters beside it.
     """
     known = set(names)
-    parts = {name: name[len(scope) :] for name in names if name.startswith(scope) and name.rpartition("/")[0] not in known}
-    return {name: renamed(part, DEEPMIND) for name, part in parts.items() if DEEPMIND_UNIT.match(part)}
+    parts = {name: name[len(scope) :] for name in names if name.startswith(scope) and not below_another(name, known)}
+    return {name: renamed(part, DEEPMIND) for name, part in parts.items() if scope or DEEPMIND_UNIT.match(part)}
+
+
+def below_another(name: str, known: Collection[str]) -> bool:
+    """Whether some tensor has a name of which this one is the continuation, after a slash."""
+    return any(name[: slash.start()] in known for slash in re.finditer("/", name))
 
 
 def from_deepmind(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our tensors from DeepMind's under our names: filters were (kT,kH,kW,C_in,C_out), the rest had axes of length one.
 
-    His batch norm has no scale; it is one.
+    Batch norm without a scale, as DeepMind's is, gets one of ones.
     """
     scales = {key.replace(".bias", ".weight"): torch.ones(t.numel()) for key, t in tensors.items() if key.endswith(".bn.bias")}
     return scales | {

@@ -10,13 +10,14 @@ varints, how many bytes its key shares with the key before, how many more the ke
 
 The values are protocol buffers: under the key "" a BundleHeaderProto {1: number of shards, 2: endianness}, under the name of
 each tensor a BundleEntryProto {1: dtype, 2: shape {2: dimension {1: size}}, 3: shard, 4: offset, 5: size, 6: masked CRC-32C,
-7: slices}. Sources: tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/lib/io/table_format.txt, and
-google/snappy's format_description.txt.
+7: slices}. The parts of a tensor in slices have keys that start with a zero byte. Sources:
+tensorflow/core/protobuf/tensor_bundle.proto, tensorflow/core/lib/io/table_format.txt, google/snappy's format_description.txt.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,12 +29,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import CheckpointError, shown
+from .files import foreign
 
 FOOTER = 48  # bytes
 MAGIC = 0xDB4775248B80FB57
 TRAILER = 5  # bytes after a block: kind of compression, CRC
-LONGEST_NAME = 1024  # bytes; a key may repeat the one before at no cost, so files could ask for much memory with few bytes
-SNAPPY_LIMIT = 64  # times larger at most: a copy makes 64 bytes of 2 or more
+LONGEST_NAME = 1024  # bytes
+NAMES_LIMIT = 16  # times longer than the index, all names together; a name may repeat the one before at no cost
+SNAPPY_LIMIT = 22  # times larger at most: a copy makes 64 bytes of 3
+MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h
 DTYPES = {1: torch.float32, 2: torch.float64, 3: torch.int32, 9: torch.int64, 14: torch.bfloat16, 19: torch.float16}
 STRING = 7  # a dtype; what the bundle itself stores of Python objects
 
@@ -72,27 +76,27 @@ class TensorBundle:
 
     def read(self, name: str) -> Tensor:
         """A tensor, in its own dtype and TensorFlow's order of axes; raises CheckpointError unless its checksum is right."""
-        entry = self.entries[name]
-        path = self.shard(entry.shard)
+        entry, path, named = self.entries[name], self.shard(self.entries[name].shard), shown(name)
         if entry.sliced or entry.dtype not in DTYPES:
             kind = "in slices" if entry.sliced else "of strings" if entry.dtype == STRING else f"of dtype {entry.dtype}"
             raise CheckpointError(
-                f"unreadable tensor: {shown(self.index)}: {name} is stored {kind}; expected it whole, of numbers"
+                f"unreadable tensor: {shown(self.index)}: {named} is stored {kind}; expected it whole, of numbers"
             )
         if math.prod(entry.shape) * DTYPES[entry.dtype].itemsize != entry.size:
-            raise self.damaged(self.index, f"{name} has shape {entry.shape} in {entry.size} bytes")
-        if not path.is_file():
-            raise CheckpointError(
-                f"missing part of a checkpoint: {shown(path)}: no such file; it belongs beside {self.index.name}"
-            )
-        if entry.offset + entry.size > path.stat().st_size:
-            raise self.damaged(path, f"it ends at byte {path.stat().st_size}, {name} at {entry.offset + entry.size}")
+            raise self.damaged(self.index, f"{named} has shape {entry.shape} in {entry.size} bytes")
         if not entry.size:
             return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+        if not os.path.isfile(path):
+            raise CheckpointError(
+                f"missing part of a checkpoint: {shown(path)}: no such file; it belongs beside {shown(self.index.name)}"
+            )
         try:
+            length = path.stat().st_size
+            if entry.offset + entry.size > length:
+                raise self.damaged(path, f"it ends at byte {length}, {named} at {entry.offset + entry.size}")
             data = np.memmap(path, np.uint8, mode="r")[entry.offset : entry.offset + entry.size]
             if masked(crc32c(data)) != entry.crc:
-                raise self.damaged(path, f"the checksum of {name} is wrong")
+                raise self.damaged(path, f"the checksum of {named} is wrong")
         except OSError as error:
             raise CheckpointError(f"cannot read weights: {shown(path)}: {error.strerror}; copy or download it again") from error
         return torch.from_numpy(np.array(data)).view(DTYPES[entry.dtype]).reshape(entry.shape)
@@ -109,48 +113,84 @@ def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
     """The number of shards and every tensor of an index. Raises OSError and Malformed."""
     size = path.stat().st_size
     with open(path, "rb") as file:
-        head = file.read(512)
-        if head.lstrip().startswith(b"<"):
-            raise Malformed("it is a web page")
+        if found := foreign(file.read(512)):
+            raise Malformed(f"it is {found}")
         file.seek(max(0, size - FOOTER))
         footer = file.read(FOOTER)
         if len(footer) < FOOTER or struct.unpack("<Q", footer[-8:]) != (MAGIC,):
-            raise Malformed("it does not end as an index of TensorFlow does" if size else "it is empty")
+            raise Malformed("it does not end as an index of TensorFlow does")
         file.seek(0)
         table = file.read()
+    header: dict[int, int] | None = None
+    entries = {}
+    for key, value in table_entries(table):
+        if not key:
+            header = numbers(value)
+        elif not key.startswith(b"\0"):
+            entries[decoded(key)] = parse_entry(value)
+    if header is None:
+        raise Malformed("it has no header")
+    if header.get(2, 0):
+        raise Malformed("its tensors are big-endian")
+    num_shards = header.get(1, 0)
+    if any(entry.shard >= num_shards for entry in entries.values()):
+        raise Malformed(f"a tensor is in a shard after the last one, of {num_shards}")
+    return num_shards, entries
+
+
+def decoded(key: bytes) -> str:
     try:
-        values = dict(table_entries(table))
-        header = numbers(values.pop(b"", b""))
-        if header.get(2, 0):
-            raise Malformed("its tensors are big-endian")
-        return header.get(1, 0), {key.decode("utf-8"): parse_entry(value) for key, value in values.items()}
+        return key.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Malformed("a tensor's name is not UTF-8") from error
 
 
 def parse_entry(data: bytes) -> Entry:
-    field = numbers(data)
-    shape = [numbers(size).get(1, 0) for shape in lengths(data, 2) for size in lengths(shape, 2)]
-    if any(size >= 1 << 63 for size in (*shape, field.get(4, 0), field.get(5, 0))):
-        raise Malformed("a tensor has a negative size")
+    field: dict[int, int] = {}
+    shape: list[int] = []
+    sliced = False
+    for number, value in fields(data):
+        if isinstance(value, int):
+            field[number] = value
+        elif number == 2:
+            shape = dimensions(value)
+        sliced |= number == 7
     sizes = (field.get(3, 0), field.get(4, 0), field.get(5, 0))
-    return Entry(field.get(1, 0), tuple(shape), *sizes, field.get(6, 0), sliced=any(True for _ in lengths(data, 7)))
+    if math.prod(max(1, size) for size in (*shape, 8)) >= 1 << 63 or max(sizes) >= 1 << 63:
+        raise Malformed("a tensor has a size that cannot be")
+    return Entry(field.get(1, 0), tuple(shape), *sizes, field.get(6, 0), sliced=sliced)
+
+
+def dimensions(data: bytes) -> list[int]:
+    """The sizes in a TensorShapeProto."""
+    shape = []
+    for number, value in fields(data):
+        if number == 2 and isinstance(value, bytes):
+            shape.append(numbers(value).get(1, 0))
+            if len(shape) > MAX_DIMENSIONS:
+                raise Malformed("a tensor has too many dimensions")
+    return shape
 
 
 # The table
 
 
 def table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value of everything in a table, in order of the keys."""
+    """Key and value of everything in a table, in order of the keys; blocks are where TensorFlow writes them, in this order."""
     _, at = handle(table[-FOOTER:-8], 0)
     index, _ = handle(table[-FOOTER:-8], at)
-    last = None
+    last, end, total = None, 0, 0
     for _, value in block_entries(read_block(table, *index)):
         (offset, size), _ = handle(value, 0)
+        if offset < end:
+            raise Malformed("its blocks are not in order")
+        end = offset + size + TRAILER
         for key, content in block_entries(read_block(table, offset, size)):
             if last is not None and key <= last:
                 raise Malformed("its names are not in order")
-            last = key
+            last, total = key, total + len(key)
+            if total > NAMES_LIMIT * len(table):
+                raise Malformed("its names are longer than it can hold")
             yield key, content
 
 
@@ -217,8 +257,8 @@ def unsnappy(data: bytes) -> bytes:
             length += 1
         if not 0 < back <= len(out):
             raise Malformed("a block copies from before its start")
-        for _ in range(length):  # a copy may run into what it writes
-            out.append(out[-back])
+        part = bytes(out[-back:][:length])
+        out += (part * -(-length // back))[:length]  # a copy may run into what it writes
     if at > len(data) or len(out) != size:
         raise Malformed("a block is not as long as it says")
     return bytes(out)
@@ -255,11 +295,6 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def numbers(data: bytes) -> dict[int, int]:
     return {number: value for number, value in fields(data) if isinstance(value, int)}
-
-
-def lengths(data: bytes, wanted: int) -> Iterator[bytes]:
-    """The messages that are in the field `wanted` of a message."""
-    return (value for number, value in fields(data) if number == wanted and isinstance(value, bytes))
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
