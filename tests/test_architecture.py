@@ -15,7 +15,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("predict", "extract", "inflate", "train", "evaluate"),
     ("findings", "scoring"),
     ("two_stream", "conversion"),
-    ("run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
+    ("run_data", "run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
     ("zoo", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
     (
         "layouts",

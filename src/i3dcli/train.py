@@ -9,7 +9,7 @@ import math
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,22 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import zoo
-from .datasets import Dataset, Sample, load_dataset, report_missing, with_validation
+from .datasets import Dataset, load_dataset, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
-from .distributed import Group, cores_per_process, process_group
+from .distributed import process_group
 from .errors import DatasetError, I3DError, shown
-from .files import FLOW_SIDECAR
-from .flow.storage import find_flow
 from .i3d import I3D, LAYERS
-from .learner import DIVERGED, Learner
+from .learner import Learner
 from .lists import read_class_names
-from .loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
-from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions, changed_options, learning_rate
+from .run_data import Note, RunData
 from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
 from .two_stream import choose_device, load_stream
 
@@ -40,8 +36,6 @@ SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
 OUT_OF_MEMORY = re.compile(
     r".*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I
 )
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,7 @@ def train(
     with process_group(choose_device(device)) as (group, chosen), memory_errors(), stop_signals() as stop:
         say = note if group.first else lambda text: None
         net = build_network(dataset, options, note=say)
-        data = Data(dataset, options, net.preprocessing, group, workers=workers, note=say)
+        data = RunData(dataset, options, net.preprocessing, group, workers=workers, note=say)
         folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step)
         folder.check(resume=resume)
         learner = Learner(
@@ -126,7 +120,7 @@ def train(
 
 
 def loop(
-    learner: Learner, data: Data, folder: RunFolder, state: Progress, stop: Stop, *, log_every: int | None, show: bool
+    learner: Learner, data: RunData, folder: RunFolder, state: Progress, stop: Stop, *, log_every: int | None, show: bool
 ) -> Result:
     """Step after step to the end; at the end of each epoch validate, log and save."""
     options, group = learner.options, learner.group
@@ -182,132 +176,6 @@ class Tally:
         self.outcomes.clear()
         self.clips, self.since = 0, time.perf_counter()
         return {"loss": loss, **({metric: accuracy} if math.isfinite(accuracy) else {}), "clips_per_second": rate}
-
-
-class Data:
-    """The clips of a run: which samples there are to learn from and to validate on, and their batches."""
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        options: TrainOptions,
-        preprocessing: Preprocessing,
-        group: Group,
-        *,
-        workers: int | None,
-        note: Note,
-    ):
-        self.dataset, self.options, self.preprocessing, self.group, self.note = dataset, options, preprocessing, group, note
-        self.workers = min(8, cores_per_process() - 1) if workers is None else workers
-        self.metric = "map" if dataset.multi_label else "top1"
-        self.reported: set[str] = set()
-        self.train, self.val = (self.with_input(part) for part in (dataset.train, dataset.test))
-        if not self.train:
-            raise DatasetError(
-                f"nothing to train on: {shown(options.train)}: {dataset.summary}; name a list of training videos"
-            )
-        self.clips_per_step = options.batch_size * options.accumulate * group.size
-        self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
-        if options.schedule == "plateau" and not self.val:
-            raise DatasetError(f"no validation: --schedule plateau: {dataset.summary}; give --val, or another --schedule")
-        self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
-        self.loaders: list[DataLoader[Item]] = []
-        self.validation = self.validation_batches()
-
-    def with_input(self, samples: tuple[Sample, ...]) -> list[Sample]:
-        """The samples, of the flow stream those whose stored flow is there; the number of the others is said."""
-        flow_dir = self.options.flow_dir
-        if flow_dir is None:
-            return list(samples)
-        found = [(find_flow(flow_dir, sample.key) / FLOW_SIDECAR).exists() for sample in samples]
-        without = list(itertools.compress(samples, (not there for there in found)))
-        if without:
-            text = (
-                f"no flow: {shown(flow_dir)}: got none for {len(without)} of {len(samples)} videos, the first "
-                f"{shown(without[0].path)}; make it with i3d extract-flow"
-            )
-            if self.options.strict or len(without) == len(samples):
-                raise DatasetError(text)
-            self.note(f"Note: {text}")
-        return list(itertools.compress(samples, found))
-
-    def describe(self) -> str:
-        """What a step and the run consist of, in words."""
-        p, options = self.preprocessing, self.options
-        parts = [f"{options.batch_size} clips"]
-        parts += [f"{options.accumulate} batches"] if options.accumulate > 1 else []
-        parts += [f"{self.group.size} processes"] if self.group.size > 1 else []
-        clip = f"{p.clip_len} frames at {p.fps:g} fps, {p.crop} of {p.short_side} pixels"
-        return f"{self.num_steps} steps of {' x '.join(parts)} of {clip}"
-
-    def clips(self, samples: list[Sample]) -> ClipDataset:
-        return ClipDataset(
-            samples,
-            self.preprocessing,
-            num_classes=len(self.dataset.classes),
-            multi_label=self.dataset.multi_label,
-            flow_dir=self.options.flow_dir,
-            seed=self.options.seed,
-            flip=self.options.flip,
-        )
-
-    def load(self, samples: list[Sample], batches: Draws | list[list[int]]) -> DataLoader[Item]:
-        loader = load_batches(self.clips(samples), batches, workers=self.workers)
-        self.loaders.append(loader)
-        return loader
-
-    def close(self) -> None:
-        """End the processes that read videos."""
-        for loader in self.loaders:
-            end_workers(loader)
-
-    def training_batches(self, first_step: int) -> DataLoader[Item]:
-        """The batches of this process from a step on, `accumulate` for each step."""
-        options = self.options
-        draws = Draws(
-            len(self.train),
-            batch_size=options.batch_size,
-            seed=options.seed,
-            first=first_step * options.accumulate,
-            last=self.num_steps * options.accumulate,
-            rank=self.group.rank,
-            size=self.group.size,
-        )
-        return self.load(self.train, draws)
-
-    def validation_batches(self) -> DataLoader[Item]:
-        """This process's share of the validation videos."""
-        mine = list(range(self.group.rank, len(self.val), self.group.size))
-        size = self.options.batch_size
-        return self.load(self.val, [mine[i : i + size] for i in range(0, len(mine), size)])
-
-    def validate(self, learner: Learner) -> Row:
-        """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
-        logits, targets = learner.evaluate(self.validation)
-        if not len(logits):
-            raise DatasetError(f"no readable video: {len(self.val)} for validation: see the lines above; give others")
-        if self.dataset.multi_label and not targets.any():
-            raise DatasetError(
-                f"nothing to validate on: {len(logits)} clips, from the middle of as many videos: got no labelled action in "
-                "any; give more videos, or a longer --clip-len"
-            )
-        if not logits.isfinite().all():
-            raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
-        measured = (measure_multi_label if self.dataset.multi_label else measure)(logits.numpy(), targets.numpy())
-        return {
-            "val_loss": learner.loss(logits, targets).item(),
-            f"val_{self.metric}": getattr(measured, self.metric),
-            "val_n": measured.n,
-        }
-
-    def report(self, batch: Batch) -> None:
-        """Say which videos could not be read, each once; raise what must not be passed over."""
-        for error in batch.errors:
-            if isinstance(error, DatasetError) or self.options.strict:
-                raise error
-            if str(error) not in self.reported:
-                self.reported.add(str(error))
-                self.note(f"Error: {error}")
 
 
 def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D:
