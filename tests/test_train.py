@@ -19,6 +19,7 @@ from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, star
 import i3dcli
 from i3dcli import I3DError
 from i3dcli import train as verb
+from i3dcli.run_folder import RunFolder
 
 RANDOM = ("--dropout", "0.5", "--flip", "--batch-size", "1", "--accumulate", "2", "--lr", "0.05")  # 4 steps an epoch
 
@@ -98,6 +99,18 @@ def test_rows_between_epochs_have_the_mean_since_the_last(motions, tmp_path):
     losses = [float(row["loss"]) for row in rows(often)]
     assert [float(row["loss"]) for row in rows(plain)] == pytest.approx([sum(losses[:2]) / 2, sum(losses[2:]) / 2])
     assert_same_weights(plain / "last.pt", often / "last.pt")
+
+
+def test_rows_between_epochs_are_in_the_log_at_once(motions, tmp_path, monkeypatch):
+    seen, save = [], RunFolder.save
+
+    def look_and_save(folder, *args, **options):
+        seen.append(len(rows(folder.path)))
+        save(folder, *args, **options)
+
+    monkeypatch.setattr(RunFolder, "save", look_and_save)
+    trained(motions / "train", "--epochs", "2", "--log-every", "1", tmp_path / "run")
+    assert seen == [1, 3]  # that of the epoch's last step comes with the weights
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(motions, tmp_path):

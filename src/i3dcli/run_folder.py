@@ -121,7 +121,7 @@ class RunFolder:
         return progress
 
     def save(self, learner: Learner, progress: Progress, *, metric: str) -> None:
-        """Write last.pt, and log.csv and curves.png, which show what it holds."""
+        """Write last.pt and the log, also to TensorBoard's events."""
         if not self.group.first:
             return
         training = {
@@ -132,15 +132,20 @@ class RunFolder:
             "progress": dataclasses.asdict(progress),
         }
         save_checkpoint(learner.net, self.last, training=training)
-        write_text(self.path / "log.csv", as_csv(progress.history))
-        if progress.history:
-            write_curves(self.path / "curves.png", progress.history, metric=metric)
+        self.log(progress, metric=metric)
         if self.events is not None:
             for row in progress.history[self.in_events :]:
                 for name, value in row.items():
                     self.events.add_scalar(name, value, row["step"])
             self.in_events = len(progress.history)
             self.events.flush()
+
+    def log(self, progress: Progress, *, metric: str) -> None:
+        """Write log.csv and curves.png; between two last.pt they are ahead of it."""
+        if self.group.first:
+            write_text(self.path / "log.csv", as_csv(progress.history))
+            if progress.history:
+                write_curves(self.path / "curves.png", progress.history, metric=metric)
 
     def keep_best(self, learner: Learner) -> None:
         """Write best.pt."""
