@@ -5,6 +5,7 @@ import json
 import os
 from types import SimpleNamespace
 
+import hosts
 import oracle
 import pytest
 import torch
@@ -20,6 +21,12 @@ def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         reason = "needs a CUDA device"
         pytest.fail(reason) if os.environ.get("FAIL_WITHOUT_CUDA") == "1" else pytest.skip(reason)
+
+
+@pytest.fixture
+def host():
+    with hosts.running() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

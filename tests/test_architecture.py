@@ -16,7 +16,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("findings", "scoring"),
     ("two_stream", "conversion"),
     ("run_data", "run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
-    ("zoo", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
+    ("zoo", "download", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
     (
         "layouts",
         "tensor_bundle",

@@ -24,8 +24,10 @@ def test_a_tensorflow_checkpoint_becomes_a_file_that_describes_itself(tmp_path):
     own = load_checkpoint(tmp_path / "own.pt")
     assert (own.classes, own.stream, own.width) == (("a", "b", "c"), "rgb", 0.0625)
     torch.testing.assert_close(own(clip), net(clip), rtol=1e-4, atol=1e-4)
-    convert(tmp_path / "own.pt", tmp_path / "again.pt")
+    convert(tmp_path / "own.pt", tmp_path / "again.pt", half=True)
     assert load_checkpoint(tmp_path / "again.pt").classes == ("a", "b", "c")
+    tensors = torch.load(tmp_path / "again.pt", weights_only=True)["state_dict"]
+    assert torch.equal(tensors["logits.conv3d.weight"], own.state_dict()["logits.conv3d.weight"].half())
 
 
 def test_the_layout_of_pytorch_i3d_has_just_its_tensors(tmp_path):
@@ -67,7 +69,7 @@ def test_what_cannot_be_converted_is_one_line_and_leaves_nothing(tmp_path, monke
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(I3DError, match=r"cannot write: .*none/own\.pt: No such file"):
+    with pytest.raises(I3DError, match=r"cannot write: .*none/own\.pt: there is no folder"):
         convert(tensorflow(narrow(), tmp_path), tmp_path / "none" / "own.pt")
 
 

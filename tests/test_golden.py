@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from i3dcli import load_checkpoint, zoo
+from i3dcli.download import WeightFile
 
 CLIP = {  # stream → name and git blob id of the clip's array, (1, 79, 224, 224, C) in [-1, 1]
     "rgb": ("v_CricketShot_g04_c01_rgb.npy", "d756c5020a6e0fb56a99b210e32f5865da712bba"),
@@ -30,16 +31,16 @@ SCRATCH = {
 PUBLISHED = {"kinetics400": IMAGENET, "kinetics400-deepmind": IMAGENET, "kinetics400-scratch": SCRATCH}
 
 
-def found(file):
-    path = zoo.find_weights(file)
-    return path if path is not None else pytest.skip(f"no {file.name} in {' or '.join(map(str, zoo.weights_folders()))}")
+def found(*files):
+    path = zoo.find_weights(files)
+    return path if path is not None else pytest.skip(f"no {files[-1].name} in {' or '.join(map(str, zoo.weights_folders()))}")
 
 
 @cache
 def logits(name, stream):
     """(400,) float32 logits of the sample clip, by one stream of a model."""
-    clip = np.load(found(zoo.WeightFile("", *CLIP[stream], 0.0)))
-    weights, *_ = [found(file) for file in zoo.find_model(name).files[stream]]
+    clip = np.load(found(WeightFile(zoo.DEEPMIND, *CLIP[stream], 0.0)))
+    weights = found(*zoo.find_model(name).files[stream])
     with torch.inference_mode():
         return load_checkpoint(weights)(torch.from_numpy(clip).float().permute(0, 4, 1, 2, 3))[0]
 

