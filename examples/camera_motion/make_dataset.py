@@ -1,6 +1,6 @@
 """Render labelled clips of ten camera motions, to train a network that tells them apart.
 
-    python examples/camera_motion/make_dataset.py camera_motion/ --train 400 --val 40 --test 50
+    python examples/camera_motion/make_dataset.py camera_motion/ --train 300 --val 40 --test 50
 
 makes camera_motion/{train,val,test}/<class>/0000.mp4 …, H.264 files of about a second, 128 pixels on the short side. A pinhole
 camera looks at planes of painted texture at two to four depths, with things that move by themselves between them. The label is
@@ -47,7 +47,7 @@ SIZE_ODDS = (0.55, 0.27, 0.04, 0.04, 0.1)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    for part, count in zip(PARTS, (400, 40, 50), strict=True):
+    for part, count in zip(PARTS, (300, 40, 50), strict=True):
         parser.add_argument(f"--{part}", type=int, default=count, help=f"clips per class (default: {count})")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -99,7 +99,7 @@ def camera_path(rng: np.random.Generator, name: str, pace: float, times: np.ndar
     """
     sway = wobble(rng, times)
     if name == "static":
-        return sway / np.abs(sway).max(0) * rng.uniform(0, 0.15) * (1, 1, 0, 0.004)  # a tripod, pixels
+        return sway / np.abs(sway).max(0) * rng.uniform(0, rng.choice([0, 0.15, 0.35])) * (1, 1, 0, 0.004)  # a tripod, pixels
     if name == "shake":
         return sway * 0.5 * 8**pace * (1, rng.uniform(0.5, 1), 0, rng.uniform(0, 1) / 128)
     speed = SLOWEST * (FASTEST / SLOWEST) ** pace
@@ -182,7 +182,8 @@ class Thing:
         heading = rng.choice([0, np.pi]) + rng.normal(0, 0.5)
         speed = log_uniform(rng, 0.2, 6) * TICKS * (0.1 if self.followed else 1)
         self.velocity = speed * np.array([math.cos(heading), math.sin(heading)])
-        self.sway = rng.uniform(0, [3, 3, 0.15, 0.2]), rng.uniform(0.5, 3, 4), rng.uniform(0, 6.3, 4)
+        liveliness = log_uniform(rng, 0.5, 4)
+        self.sway = liveliness * rng.uniform(0, [3, 3, 0.15, 0.2]), rng.uniform(0.5, 3, 4), rng.uniform(0, 6.3, 4)
         self.growth = rng.normal(0, 0.15)
 
     def place(self, seconds: float) -> np.ndarray:
@@ -205,19 +206,27 @@ def render(rng: np.random.Generator, name: str, pace: float) -> tuple[list[np.nd
     width, height = SIZES[rng.choice(len(SIZES), p=SIZE_ODDS)]
     fps = float(rng.choice([24, 25, 30, 50], p=[0.1, 0.7, 0.15, 0.05]))
     count = round(rng.integers(24, 41) / TICKS * fps)
-    seconds = count / fps
+    return shoot(rng, name, pace, size=(width, height), fps=fps, count=count), fps
+
+
+def shoot(
+    rng: np.random.Generator, name: str, pace: float, *, size: tuple[int, int], fps: float, count: int
+) -> list[np.ndarray]:
+    """`count` frames (H,W,3) uint8 RGB of a scene in which the camera makes the move `name`; `size` is (width, height)."""
+    (width, height), seconds = size, count / fps
     camera = Camera(rng, name, pace, (width, height), seconds)
     planes = [(1.0, texture(rng, 2 * width, 2 * height))]
     for depth in rng.uniform(0.5, 0.95, rng.integers(1, 4)):
         planes.append((depth, foreground(rng, 2 * width, 2 * height)))
-    shares = rng.dirichlet(np.ones(rng.integers(1, 6))) * rng.uniform(0.02, 0.25) * (rng.uniform() < 0.65)
+    crowd = rng.uniform(0.02, rng.choice([0.25, 0.9])) * (rng.uniform() < 0.7)  # of the picture, that moves by itself
+    shares = crowd * rng.dirichlet(np.ones(rng.integers(1, 9)))
     things = [Thing(rng, width, height, seconds, share) for share in shares if share > 0.001]
     scene = sorted([*planes, *((thing.depth, thing) for thing in things)], key=lambda item: -item[0])
     shutter = float(rng.choice([0, rng.uniform(0, 0.7)]))  # of the time between two frames; the picture blurs in it
     instants = (0, shutter / 3, shutter * 2 / 3) if shutter else (0,)
     film = Film(rng, width, height)
     exposures = ([expose(camera, scene, (i + u) / fps, width, height) for u in instants] for i in range(count))
-    return [film.develop(np.mean(pictures, 0, np.float32), i / count) for i, pictures in enumerate(exposures)], fps
+    return [film.develop(np.mean(pictures, 0, np.float32), i / count) for i, pictures in enumerate(exposures)]
 
 
 def expose(camera: Camera, scene: list, seconds: float, width: int, height: int) -> np.ndarray:
