@@ -14,7 +14,7 @@ from i3dcli.cli import main
 from i3dcli.download import download
 
 PUBLISHED = ["kinetics400", "kinetics400-deepmind", "kinetics400-scratch", "kinetics600", "charades"]
-NAMES = PUBLISHED
+NAMES = [*PUBLISHED, "camera-motion"]  # the last one comes with the package
 
 
 def model_at(host, *faults):
@@ -169,7 +169,11 @@ def test_predict_offline_says_in_one_line_where_to_put_what(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["predict", "video.mp4"])
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "rgb_imagenet.pt and https" in result.stderr and f"into {tmp_path} " in result.stderr
+    assert (
+        "rgb_imagenet.pt and https" in result.stderr
+        and "--model camera-motion needs no download" in result.stderr
+        and f"into {tmp_path} " in result.stderr
+    )
 
 
 def test_the_table_of_models_is_complete():

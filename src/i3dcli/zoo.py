@@ -21,6 +21,7 @@ DEEPMIND = (
     "https://raw.githubusercontent.com/google-deepmind/kinetics-i3d/0667e889a5904b4dc122e0ded4c332f49f8df42c/data/checkpoints/"
 )
 IMAGENET_KINETICS = {"rgb": (71.1, 89.3), "flow": (63.4, 84.9), "two_stream": (74.2, 91.3)}
+BUNDLED_MODEL = "camera-motion"
 KINETICS_TEST = "Kinetics-400 held-out test, top-1/top-5 (kinetics-i3d README)"
 
 
@@ -168,6 +169,18 @@ MODELS = {
             protocol="Charades, 17.2 mAP per-frame localisation (pytorch-i3d issue 5)",
             licence="Apache-2.0",
         ),
+        ZooModel(
+            name=BUNDLED_MODEL,
+            files={
+                "rgb": bundled_file("camera_motion_rgb.pt", "c186e4af27f0b2d2e80662a60dbe15bd41fcea87", 1.7),
+                "flow": bundled_file("camera_motion_flow.pt", "bc1d42704cb33b6b5f23efb863a0ad4fa31b029a", 1.7),
+            },
+            num_classes=10,
+            labels=None,
+            accuracy={"rgb": (87.2, 99.2), "flow": (96.2, 99.6), "two_stream": (97.6, 99.6)},
+            protocol="test split of examples/camera_motion, top-1/top-5",
+            licence="Apache-2.0",
+        ),
     )
 }
 
@@ -225,7 +238,8 @@ def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Pa
         as_they_are = " in their folders" if any("/" in file.name for file in missing) else ""
         raise CheckpointError(
             f"cannot download {model.name}: {shown(str(reason))}; fetch {urls} elsewhere and copy them{as_they_are} into "
-            f"{shown(target)} or ./weights, or set $I3D_WEIGHTS to the folder that holds them"
+            f"{shown(target)} or ./weights, or set $I3D_WEIGHTS to the folder that holds them; "
+            f"--model {BUNDLED_MODEL} needs no download"
         ) from error
 
 
