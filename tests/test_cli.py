@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 
+import bundles
 import numpy as np
+import oracle
 import pytest
 from click.testing import CliRunner
 from media import moving, write_audio, write_video
@@ -201,6 +203,18 @@ def test_labels_may_come_from_a_file(run, video, tmp_path):
     assert json.loads(run(video, "--json", "--labels", tmp_path / "labels.txt").stdout)["top"][0]["label"].startswith(
         "Etikett "
     )
+
+
+def test_a_tensorflow_checkpoint_predicts_with_the_labels_of_a_named_model(video, tmp_path):
+    net = oracle.lively(i3dcli.I3D(600, 3, width=0.0625))
+    weights = {key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}
+    bundles.write_bundle(tmp_path / "model.ckpt", bundles.deepmind(weights))
+    for path in (tmp_path, tmp_path / "model.ckpt", tmp_path / "model.ckpt.index"):
+        command = ["predict", "--rgb", path, "--labels", "kinetics600", "--json", "--top-k", "600", video]
+        result = CliRunner().invoke(main, list(map(str, command)))
+        assert result.exit_code == 0, result.stderr
+        labels = {label["label"] for label in json.loads(result.stdout)["top"]}
+        assert labels == set(i3dcli.zoo.find_model("kinetics600").classes())
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["extract-flow"], ["train"], ["eval"]])

@@ -102,7 +102,7 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 )
 @click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Labels to print.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
-@click.option("--labels", type=click.Path(), metavar="FILE", help="Names of the classes, one per line.")
+@click.option("--labels", metavar="FILE|NAME", help="Names of the classes, one per line, or a model's, as kinetics400.")
 @click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
 @click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
 @click.option("--scores", type=click.Path(), metavar="FILE.npz", help="Write the logits of each stream.")
@@ -295,10 +295,10 @@ def model_from_options(
     missing = [f"--{name}" for name in wanted or () if given and name not in given]
     if missing:
         raise click.UsageError(f"--stream {stream} needs {' and '.join(missing)} PATH too.")
-    from .files import read_labels
     from .two_stream import load_model
+    from .zoo import named_classes
 
-    names = None if labels is None else read_labels(labels)
+    names = None if labels is None else named_classes(labels)
     paths = {name: path for name, path in given.items() if name in (wanted or ())}
     return load_model(model, **paths, streams=wanted, device=device, labels=names)
 

