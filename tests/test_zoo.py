@@ -30,9 +30,10 @@ def test_first_use_downloads_and_second_use_finds(host, tmp_path, monkeypatch):
     assert len(host.starts) == 2
 
 
-def published_at(host, name, folder):
-    """The zoo's model `name`, narrow and of random weights, with all its files where the loopback host serves them."""
-    model, served = zoo.find_model(name), {}
+def published(host, name, tmp_path, monkeypatch):
+    """The zoo's model `name`, narrow and of random weights, as if the loopback host published it; downloads go to weights/."""
+    model, served, folder = zoo.find_model(name), {}, tmp_path / "made"
+    folder.mkdir()
     for stream, files in model.files.items():
         net = oracle.lively(I3D(model.num_classes, oracle.CHANNELS[stream], width=0.0625))
         weights = {key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}
@@ -47,15 +48,15 @@ def published_at(host, name, folder):
         served[stream] = tuple(
             dataclasses.replace(file, folder_url=url, blob_id=blob_id(host.contents[f"/{file.name}"])) for file in files
         )
-    return dataclasses.replace(model, files=served)
+    model = dataclasses.replace(model, files=served)
+    monkeypatch.setitem(zoo.MODELS, name, model)
+    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "weights"))
+    return model
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_name_is_downloaded_once_and_loads(host, tmp_path, monkeypatch, name):
-    (tmp_path / "made").mkdir()
-    model = published_at(host, name, tmp_path / "made")
-    monkeypatch.setitem(zoo.MODELS, name, model)
-    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "weights"))
+    model = published(host, name, tmp_path, monkeypatch)
     assert not model.present
     first = load_model(name, device="cpu")
     assert model.present and len(host.starts) == len(model.all_files)
@@ -69,10 +70,7 @@ def test_every_name_is_downloaded_once_and_loads(host, tmp_path, monkeypatch, na
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_wrong_byte_of_any_name_is_refused_and_leaves_nothing(host, tmp_path, monkeypatch, name):
-    (tmp_path / "made").mkdir()
-    model = published_at(host, name, tmp_path / "made")
-    monkeypatch.setitem(zoo.MODELS, name, model)
-    monkeypatch.setenv("I3D_WEIGHTS", str(tmp_path / "weights"))
+    model = published(host, name, tmp_path, monkeypatch)
     host.faults = [None] * (len(model.all_files) - 1) + ["corrupt"]
     with pytest.raises(CheckpointError, match=f"wrong bytes: .*{model.all_files[-1].name}.* deleted"):
         load_model(name, device="cpu")
@@ -82,9 +80,7 @@ def test_a_wrong_byte_of_any_name_is_refused_and_leaves_nothing(host, tmp_path, 
 
 def test_both_files_of_a_stream_are_taken_from_one_folder(host, tmp_path, monkeypatch):
     """An index without its data, which a broken download left in the cache, does not stand in the way of whole ones."""
-    (tmp_path / "made").mkdir()
-    model = published_at(host, "kinetics600", tmp_path / "made")
-    monkeypatch.setitem(zoo.MODELS, "kinetics600", model)
+    model = published(host, "kinetics600", tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("I3D_WEIGHTS", raising=False)
