@@ -225,7 +225,18 @@ def test_missing_files_and_folders_are_named(tmp_path):
     refused(tmp_path / ("a" * 300 + ".pt"), "File name too long")
     with pytest.raises(CheckpointError, match=r"cannot read weights: a\\x00b\.pt: embedded null byte"):
         load_checkpoint("a\0b.pt")
-    refused(tmp_path, "a folder with 0 files .index")
+    refused(tmp_path, "a folder without weights")
+    (tmp_path / "model.ckpt.data-00000-of-00001").touch()
+    refused(tmp_path, "a TensorFlow checkpoint whose .index is missing")
+    (tmp_path / "best.pt").touch()
+    (tmp_path / "last.pt").touch()
+    refused(tmp_path, "a folder with best.pt and last.pt; name one")
+
+
+def test_a_pickle_of_python_is_no_checkpoint(tmp_path):
+    path = tmp_path / "list.pkl"
+    path.write_bytes(pickle.dumps({"a": [1, 2]}, protocol=4))
+    refused(path, "a pickle that torch did not write")  # and no warning of torch's
 
 
 def test_no_corruption_escapes_as_another_error(tmp_path):

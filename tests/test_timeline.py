@@ -106,6 +106,12 @@ def test_windows_with_gaps_are_the_same_windows(windows, both, film, watch):
         torch.testing.assert_close(prediction.flow_logits, expected.flow_logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("how", [{"window": 1}, {"window": 1.5}, {"window": "1s"}, {"stride": 0}, {"stride": -3}])
+def test_windows_that_cannot_be_are_a_mistake_in_the_program(both, film, how):
+    with pytest.raises(ValueError, match="in frames, an integer of at least"):
+        next(both.timeline(film, **how))
+
+
 def test_a_window_that_holds_the_whole_video_is_its_prediction(both, small, film, tmp_path):
     (whole,) = both.timeline(film, window=1000)
     torch.testing.assert_close(whole.logits, both.predict(film).logits, atol=1e-4, rtol=1e-4)

@@ -103,7 +103,7 @@ def test_a_folder_that_may_not_be_read_counts_as_empty(tmp_path, monkeypatch):
 
 
 def test_a_stream_that_a_model_has_not_is_refused():
-    with pytest.raises(CheckpointError, match="no flow stream: kinetics600: it has rgb only"):
+    with pytest.raises(CheckpointError, match="no flow stream: kinetics600: the model has rgb only; leave flow out"):
         zoo.fetch(zoo.find_model("kinetics600"), ("rgb", "flow"))
 
 
@@ -196,8 +196,10 @@ def test_published_indexes_have_the_blob_ids_of_the_zoo():
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(CheckpointError, match=f"kinetics9000: expected one of {', '.join(NAMES)};"):
-        zoo.find_model("kinetics9000")
+    with pytest.raises(CheckpointError, match=f"somewhere/else: expected one of {', '.join(NAMES)};"):
+        zoo.find_model("somewhere/else")
+    with pytest.raises(CheckpointError, match="unknown model: Camera_Motoin: did you mean camera-motion"):
+        zoo.find_model("Camera_Motoin")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

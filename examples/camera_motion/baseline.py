@@ -26,6 +26,9 @@ def main() -> None:
     parser.add_argument("test", type=Path, nargs="+")
     parser.add_argument("--limit", type=int, help="clips per class to fit on (default: all)")
     args = parser.parse_args()
+    for folder in (args.train, *args.test):
+        if not any(folder.glob("*/*.mp4")):
+            parser.error(f"no clips: {folder}: expected <class>/<clip>.mp4 in it")
     classes = sorted(path.name for path in args.train.iterdir() if path.is_dir())
     features, labels = described(args.train, classes, args.limit)
     rule = fit(features, labels, len(classes))

@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    if min(getattr(args, part) for part in PARTS) < 0:
+        parser.error("there cannot be fewer than no clips of a class")
     jobs = [(args.out, args.seed, part, name, i) for part in PARTS for name in CLASSES for i in range(getattr(args, part))]
     with multiprocessing.Pool(args.workers) as pool:
         size = sum(tqdm(pool.imap_unordered(make_clip, jobs, chunksize=4), total=len(jobs), unit="clip"))

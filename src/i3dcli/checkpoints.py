@@ -18,6 +18,7 @@ import io
 import os
 import pickle
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ from .tensor_bundle import TensorBundle
 
 FORMAT, VERSION = "i3d", 1
 CONTAINER_KEYS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
+TORCH_PICKLE = b"\x80\x02"  # the start of a file that torch wrote before its files were zip files
 TENSORFLOW_PART = re.compile(r"\.(data-\d{5}-of-\d{5}|meta)$")  # beside the index
 
 
@@ -109,13 +111,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     refuse_other_files(path)
     try:
         # torch 0.3 wrote tensors through this constructor, which is as harmless as the one that replaced it.
-        with torch.serialization.safe_globals([torch._utils._rebuild_tensor]):
+        with torch.serialization.safe_globals([torch._utils._rebuild_tensor]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle's protocol, before the error that is raised here
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if re.search(r"Unsupported (global|class)|Trying to (call|instantiate)", str(error)):
             raise CheckpointError(
                 f"unsafe checkpoint: {shown(path)}: holds Python objects besides tensors, which could run code; "
                 "load it where you trust it and save its state_dict alone"
+            ) from error
+        with open(path, "rb") as file:
+            head = file.read(2)
+        if "Unsupported operand" in str(error) and head not in (b"PK", TORCH_PICKLE):
+            raise CheckpointError(
+                f"not a checkpoint: {shown(path)}: got a pickle that torch did not write; expected a file written by torch.save"
             ) from error
         raise CheckpointError(
             f"damaged checkpoint: {shown(path)}: it cannot be unpickled; copy or download it again"
@@ -174,12 +183,25 @@ def tensorflow_index(path: str | Path) -> Path | None:
     if not os.path.isdir(path):
         return None
     found = sorted(index for index in path.glob("*.index") if index.is_file() and not index.name.startswith("._"))
-    if len(found) != 1:
-        names = f", {' and '.join(index.name for index in found[:2])}{' and others' * (len(found) > 2)}" if found else ""
+    if not found:
+        raise wrong(path, what_a_folder_holds(path), "a checkpoint file, or a folder with one TensorFlow checkpoint")
+    if len(found) > 1:
+        names = f"{' and '.join(index.name for index in found[:2])}{' and others' * (len(found) > 2)}"
         raise wrong(
-            path, f"a folder with {len(found)} files .index{names}", "a file, or a folder with one TensorFlow checkpoint"
+            path, f"a folder with {len(found)} files .index, {names}", "a file, or a folder with one TensorFlow checkpoint"
         )
     return found[0]
+
+
+def what_a_folder_holds(path: Path) -> str:
+    """In place of an index, for an error message."""
+    names = sorted(os.listdir(path))
+    weights = [name for name in names if name.endswith((".pt", ".pth"))]
+    if weights:
+        return f"a folder with {' and '.join(weights[:2])}{' and others' * (len(weights) > 2)}; name one"
+    if any(TENSORFLOW_PART.search(name) for name in names):
+        return "a folder with a TensorFlow checkpoint whose .index is missing"
+    return "a folder without weights"
 
 
 def read_tensorflow(index: Path) -> dict[str, Tensor]:

@@ -106,7 +106,9 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 @click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
 @click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
 @click.option("--scores", type=click.Path(), metavar="FILE.npz", help="Write the logits of each stream.")
-@click.option("--features", type=click.Path(), metavar="FILE.npz", help="Write the 1024-d features, with their seconds.")
+@click.option(
+    "--features", type=click.Path(), metavar="FILE.npz", help="Write the features before the classifier, with their seconds."
+)
 @click.option("--timeline", is_flag=True, help="Print the labels of each window of a video, not of the whole.")
 @click.option(
     "--window", callback=span_from_text, metavar="N|Ns", help="Frames or seconds.  [default: a clip of the model's training]"

@@ -91,6 +91,8 @@ class Prediction:
 
     def top_indices(self, k: int = TOP_K) -> list[int]:
         """The k most probable classes, best first; all of them where there are fewer."""
+        if k < 1:
+            raise ValueError(f"expected at least one class, got {k = }")
         return self.logits.topk(min(k, len(self.logits))).indices.tolist()
 
     def top(self, k: int = TOP_K) -> list[tuple[str, float]]:
@@ -160,6 +162,9 @@ class TwoStream:
         the video ends in it, see `clips.sliding`. Memory is that of one window. `watch` is called with every frame and
         its flow, whole, before the window that they end.
         """
+        for name, value, least in (("window", window, 2), ("stride", stride, 1)):
+            if value is not None and not (isinstance(value, int) and value >= least):
+                raise ValueError(f"expected {name} in frames, an integer of at least {least}, got {value!r}")
         length = self.preprocessing.clip_len if window is None else window
         views = self.views(video, protocol=FULL, flow=flow, progress=progress)
         known_damage = 0

@@ -5,6 +5,7 @@ The files of one small model come with the package; those of the others are fetc
 
 from __future__ import annotations
 
+import difflib
 import http.client
 import os
 import urllib.error
@@ -206,8 +207,10 @@ def as_table() -> str:
 def find_model(name: str) -> ZooModel:
     """The model of that name; raises CheckpointError naming those there are."""
     if name not in MODELS:
+        close = difflib.get_close_matches(name.lower().replace("_", "-"), MODELS, n=1)
+        meant = f"did you mean {close[0]}? It is " if close else "expected "
         raise CheckpointError(
-            f"unknown model: {name}: expected one of {', '.join(MODELS)}; or give files with --rgb and --flow"
+            f"unknown model: {shown(name)}: {meant}one of {', '.join(MODELS)}; or give files with --rgb and --flow"
         )
     return MODELS[name]
 
@@ -233,7 +236,9 @@ def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Pa
     """
     for stream in streams or ():
         if stream not in model.files:
-            raise CheckpointError(f"no {stream} stream: {model.name}: it has {' and '.join(model.files)} only; leave it out")
+            raise CheckpointError(
+                f"no {stream} stream: {model.name}: the model has {' and '.join(model.files)} only; leave {stream} out"
+            )
     target = weights_folders()[0] if os.environ.get("I3D_WEIGHTS") else weights_folders()[-1]
     wanted = {stream: model.files[stream] for stream in streams or model.files}
     try:
