@@ -64,7 +64,11 @@ def dying_at(monkeypatch, step):
 
 
 def start(*arguments, save_every=500, launcher=(), **options):
-    """Start `i3d train` in a process of its own, and of its own group, that computes with as many threads as this one."""
+    """Start `i3d train` in a process of its own, and of its own group, that computes with as many threads as this one.
+
+    Those of a launcher have one thread each, as torchrun would have it: more threads than cores wait for each other.
+    """
+    threads = 1 if launcher else torch.get_num_threads()
     code = f"import i3dcli.train; i3dcli.train.SAVE_EVERY = {save_every}; from i3dcli.cli import main; main()"
     command = [sys.executable, *(launcher or ("-c", code)), "train", "--device", "cpu", *map(str, arguments)]
     return subprocess.Popen(
@@ -73,7 +77,7 @@ def start(*arguments, save_every=500, launcher=(), **options):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         **options,
     )
 

@@ -44,8 +44,8 @@ def wait_for_checkpoint(out, process):
 def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, motions, tmp_path):
     given = ("--width", "1", "--init", checkpoints["rgb"], "--freeze-bn", "--log-every", "1", "--steps", "10", "--lr", "0.002")
     process = start_two(motions, *TINY, *given, "--batch-size", "2", "--out", tmp_path / "two")
-    one = trained(motions, *given, "--batch-size", "4", tmp_path / "one")
     stdout, stderr = process.communicate(timeout=120)
+    one = trained(motions, *given, "--batch-size", "4", tmp_path / "one")
     assert process.returncode == 0, stderr
     assert stdout.count("\n") == 1 and stdout.startswith(f"{tmp_path}/two/best.pt  top1 ")  # of one process, not of both
     assert "2 clips x 2 processes of 9 frames" in stderr

@@ -132,7 +132,9 @@ class RunFolder:
             "progress": dataclasses.asdict(progress),
         }
         save_checkpoint(learner.net, self.last, training=training)
-        self.log(progress, metric=metric)
+        self.log(progress)
+        if progress.history:
+            write_curves(self.path / "curves.png", progress.history, metric=metric)
         if self.events is not None:
             for row in progress.history[self.in_events :]:
                 for name, value in row.items():
@@ -140,12 +142,10 @@ class RunFolder:
             self.in_events = len(progress.history)
             self.events.flush()
 
-    def log(self, progress: Progress, *, metric: str) -> None:
-        """Write log.csv and curves.png; between two last.pt they are ahead of it."""
+    def log(self, progress: Progress) -> None:
+        """Write log.csv, which between two last.pt is ahead of it."""
         if self.group.first:
             write_text(self.path / "log.csv", as_csv(progress.history))
-            if progress.history:
-                write_curves(self.path / "curves.png", progress.history, metric=metric)
 
     def keep_best(self, learner: Learner) -> None:
         """Write best.pt."""

@@ -149,7 +149,7 @@ def loop(
                         folder.keep_best(learner)
                 state.history.append(row)
                 if not epoch_done:  # else it is saved with the weights
-                    folder.log(state, metric=data.metric)
+                    folder.log(state)
                 bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", f"val_{data.metric}") if k in row})
             if epoch_done or stopped_by is not None or state.step % SAVE_EVERY == 0:
                 learner.check_weights(state.step)
