@@ -150,7 +150,7 @@ def test_no_mutation_of_a_checkpoint_escapes_as_another_error(tmp_path):
     source = index.read_bytes()
     spans = list(bundles.spans(source))
     outcomes = Counter()
-    for _ in range(150):
+    for _ in range(100):
         data = bytearray(source)
         for at in rng.integers(0, spans[-1][0], 2):
             data[at] = rng.choice([10, 27, 0, 255, data[at] ^ 1 << rng.integers(8)])
@@ -161,4 +161,4 @@ def test_no_mutation_of_a_checkpoint_escapes_as_another_error(tmp_path):
         except CheckpointError as error:
             assert "\n" not in str(error) and "\x1b" not in str(error)
             outcomes["refused"] += 1
-    assert outcomes["refused"] > 100, outcomes
+    assert outcomes["refused"] > 60, outcomes

@@ -227,7 +227,7 @@ def test_no_mutation_of_an_index_takes_much_memory(tmp_path):
     rng = np.random.default_rng(1)
     tracemalloc.start()
     try:
-        for _ in range(200):
+        for _ in range(100):
             outcome(tmp_path / "model.ckpt.index", mutated(rng, SOURCE))
         assert tracemalloc.get_traced_memory()[1] < 64 * len(SOURCE)
     finally:
