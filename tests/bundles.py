@@ -24,6 +24,8 @@ def deepmind(state_dict, scope=""):
     """The same network under DeepMind's names: the scale of batch norm, which his has not, goes into the filters."""
     tensors = {}
     for key, tensor in state_dict.items():
+        if key.endswith("num_batches_tracked"):  # PyTorch's alone
+            continue
         unit, part = re.fullmatch(r"(.+?)\.(conv3d\.\w+|bn\.\w+)", key).groups()
         name = scope + re.sub(r"\.(b\w+)$", lambda match: "/" + UNITS[match[1]], unit).replace("logits", "Logits/Conv3d_0c_1x1")
         name = name.replace("Mixed_5b/Branch_2/Conv3d_0b_3x3", "Mixed_5b/Branch_2/Conv3d_0a_3x3")

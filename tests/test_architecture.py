@@ -14,7 +14,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("options",),
     ("predict", "extract", "inflate", "train", "evaluate"),
     ("findings", "scoring"),
-    ("two_stream", "conversion"),
+    ("conversion", "two_stream"),
     ("run_data", "run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
     ("zoo", "download", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
     (

@@ -207,8 +207,7 @@ def test_labels_may_come_from_a_file(run, video, tmp_path):
 
 def test_a_tensorflow_checkpoint_predicts_with_the_labels_of_a_named_model(video, tmp_path):
     net = oracle.lively(i3dcli.I3D(600, 3, width=0.0625))
-    weights = {key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}
-    bundles.write_bundle(tmp_path / "model.ckpt", bundles.deepmind(weights))
+    bundles.write_bundle(tmp_path / "model.ckpt", bundles.deepmind(net.state_dict()))
     for path in (tmp_path, tmp_path / "model.ckpt", tmp_path / "model.ckpt.index"):
         command = ["predict", "--rgb", path, "--labels", "kinetics600", "--json", "--top-k", "600", video]
         result = CliRunner().invoke(main, list(map(str, command)))

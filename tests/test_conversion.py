@@ -14,7 +14,7 @@ def narrow(num_classes=3, stream="rgb", width=0.0625):
 
 
 def tensorflow(net, folder, scope="RGB/inception_i3d/"):
-    tensors = bundles.deepmind({key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}, scope)
+    tensors = bundles.deepmind(net.state_dict(), scope)
     return bundles.write_bundle(folder / "model.ckpt", tensors)
 
 

@@ -65,7 +65,7 @@ def narrow(stream="rgb", num_classes=5):
 def test_a_fine_tuned_checkpoint_with_slots_counters_and_other_classes_loads(tmp_path):
     net = narrow("flow", 7)
     scope = "my/model/Flow/inception_i3d/"
-    tensors = bundles.deepmind({key: value for key, value in net.state_dict().items() if key in oracle.SHAPES}, scope)
+    tensors = bundles.deepmind(net.state_dict(), scope)
     clip = oracle.clip(stream="flow", frames=9, height=112, width=112)
     names = ("Adam", "Adam_1", "ExponentialMovingAverage", "optimizer/Momentum")
     slots = {f"{key}/{slot}": value * 0 for key, value in tensors.items() for slot in names}
@@ -106,7 +106,7 @@ def refused(path, text):
 
 
 def test_other_networks_two_networks_and_parts_of_one_are_refused(tmp_path):
-    tensors = bundles.deepmind({key: value for key, value in narrow().state_dict().items() if key in oracle.SHAPES}, "RGB/")
+    tensors = bundles.deepmind(narrow().state_dict(), "RGB/")
     cases = {
         "resnet": (
             {"resnet/conv1/kernel": np.ones((7, 7, 3, 64), np.float32)},
@@ -145,7 +145,7 @@ def test_no_mutation_of_a_checkpoint_escapes_as_another_error(tmp_path):
     """Mutated indexes with data beside them, as `load_checkpoint` reads them; most are found by a checksum."""
     rng = np.random.default_rng(0)
     small = oracle.lively(I3D(2, 3, width=0.02))
-    tensors = bundles.deepmind({key: value for key, value in small.state_dict().items() if key in oracle.SHAPES}, "RGB/")
+    tensors = bundles.deepmind(small.state_dict(), "RGB/")
     index = bundles.write_bundle(tmp_path / "model.ckpt", tensors)
     source = index.read_bytes()
     spans = list(bundles.spans(source))

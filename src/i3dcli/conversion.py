@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .defaults import STREAMS
 from .errors import CheckpointError, shown
 from .files import check_writable
 from .i3d import I3D
+from .two_stream import load_stream
 
 LAYOUTS = ("i3d", "pytorch-i3d")
 
@@ -54,11 +54,9 @@ def convert(
 
 def load_named(src: str | Path, stream: str | None) -> tuple[I3D, tuple[str, ...] | None]:
     """The network that `src` names, and the names of its classes where they are known."""
-    model = None if os.path.exists(src) else zoo.MODELS.get(str(src))
+    model = zoo.model_named(src)
     if model is None:
-        net = load_checkpoint(src)
-        if stream not in (None, net.stream):
-            raise CheckpointError(f"wrong stream: {shown(src)}: got {net.stream} weights, expected {stream}")
+        net = load_checkpoint(src) if stream is None else load_stream(Path(src), stream, remedy="ask for stream=")
         return net, net.classes
     if stream is None and len(model.streams) > 1:
         raise CheckpointError(f"two streams: {model.name}: expected one; give stream='rgb' or stream='flow'")

@@ -203,9 +203,8 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D
 
 def initial_weights(name: str, stream: str) -> Path:
     """The file of `--init`: a path, or the stream of a model in the zoo."""
-    if name in {model.name for model in zoo.available_models()} and not Path(name).exists():
-        return zoo.fetch(zoo.find_model(name), (stream,))[stream]
-    return Path(name)
+    model = zoo.model_named(name)
+    return Path(name) if model is None else zoo.fetch(model, (stream,))[stream]
 
 
 def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:

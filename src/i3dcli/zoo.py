@@ -215,9 +215,14 @@ def find_model(name: str) -> ZooModel:
     return MODELS[name]
 
 
+def model_named(source: str | Path) -> ZooModel | None:
+    """The model that is meant where a path or a name may stand: None where a file or folder is called so, or no model is."""
+    return None if os.path.exists(source) else MODELS.get(str(source))
+
+
 def named_classes(source: str) -> tuple[str, ...]:
     """The names of classes in a text file, one per line, or those of a model by its name. Raises DatasetError."""
-    model = None if os.path.exists(source) else MODELS.get(source)
+    model = model_named(source)
     return (model and model.classes()) or read_labels(source)
 
 
