@@ -41,7 +41,8 @@ def convert(
     names = known if classes is None else tuple(classes)
     if names is not None and len(names) != net.num_classes:
         raise CheckpointError(f"wrong classes: {shown(src)}: got {len(names)} names, expected {net.num_classes}")
-    net.classes, dtype = names, torch.float16 if half else torch.float32
+    net.classes = names
+    dtype = torch.float16 if half else torch.float32
     if layout == LAYOUTS[0]:
         save_checkpoint(net, dst, dtype=dtype)
     elif net.width == 1:
