@@ -298,7 +298,8 @@ def test_resumed_from_the_middle_of_an_epoch_equals_uninterrupted(motions, whole
         train(motions, *RANDOM, "--epochs", "6", "--out", tmp_path / "run")
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["training"]["progress"]
     assert (state["step"], len(state["outcomes"])) == (6, 2)
-    assert resume(tmp_path / "run").exit_code == 0
+    result = resume(tmp_path / "run")
+    assert result.exit_code == 0 and "on cpu; going on after step 6\n" in result.stderr
     assert_same_run(tmp_path / "run", whole)
 
 
