@@ -180,6 +180,16 @@ def test_stored_flow_gives_the_prediction_of_computed_flow(run, video, model, tm
     assert (result.exit_code, result.stderr) == (0, "")
 
 
+def test_stored_flow_is_found_by_the_path_of_a_single_video(run, video, tmp_path):
+    folder = tmp_path / "videos" / "test" / "run"
+    folder.mkdir(parents=True)
+    path = write_video(folder / "v.mp4", moving(12))
+    stored(path.parents[2], tmp_path / "flow")
+    result = run(path, "--flow-dir", tmp_path / "flow")
+    assert (result.exit_code, result.stderr) == (0, "")
+    one_line(run(video, "--flow-dir", tmp_path / "flow"), 1, f"no flow: {tmp_path / 'flow' / video.stem}: no flow.json in it")
+
+
 def test_stored_flow_of_other_making_is_noted_once(run, video, tmp_path):
     other = write_video(tmp_path / "other.mp4", moving(5))
     out = stored(video, tmp_path / "flow", "--algorithm", "dis", "--bound", "32")

@@ -148,7 +148,7 @@ class ClipDataset(Dataset[Item]):
 
     def _open_flow(self, sample: Sample) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
         assert self.flow_dir is not None
-        flow = FlowReader(find_flow(self.flow_dir, sample.key))
+        flow = FlowReader(find_flow(self.flow_dir, sample.key, sample.path))
         if not len(flow):
             raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
         if differing := flow.mismatches(self.preprocessing):

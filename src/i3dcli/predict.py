@@ -57,7 +57,8 @@ def predict_videos(
         try:
             for video in chosen_videos(name, timeline):
                 try:
-                    flow = None if flow_dir is None or "flow" not in model.nets else FlowReader(find_flow(flow_dir, video.key))
+                    stored = flow_dir is not None and "flow" in model.nets
+                    flow = FlowReader(find_flow(str(flow_dir), video.key, video.path)) if stored else None
                     if flow is not None and not noted and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                         noted = True  # once for all videos
                         yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"

@@ -58,7 +58,7 @@ class RunData:
         flow_dir = self.options.flow_dir
         if flow_dir is None:
             return list(samples)
-        found = [(find_flow(flow_dir, sample.key) / FLOW_SIDECAR).exists() for sample in samples]
+        found = [(find_flow(flow_dir, sample.key, sample.path) / FLOW_SIDECAR).exists() for sample in samples]
         without = list(itertools.compress(samples, (not there for there in found)))
         if without:
             text = (

@@ -128,7 +128,7 @@ def check_flow(model: TwoStream, samples: Sequence[Sample], flow_dir: str | None
     """Raise DatasetError where flow is to be read from a folder that holds none of the samples'."""
     if flow_dir is None or "flow" not in model.nets:
         return
-    if not any((find_flow(flow_dir, sample.key) / FLOW_SIDECAR).exists() for sample in samples):
+    if not any((find_flow(flow_dir, sample.key, sample.path) / FLOW_SIDECAR).exists() for sample in samples):
         raise DatasetError(
             f"no flow: {shown(flow_dir)}: none of the {len(samples)} videos has any there, that of the first would be in "
             f"{shown(samples[0].key)}; make it with i3d extract-flow, or leave --flow-dir out"
@@ -159,7 +159,7 @@ def events(
     for sample in samples:
         try:
             stored = flow_dir is not None and "flow" in model.nets
-            flow = FlowReader(find_flow(str(flow_dir), sample.key)) if stored else None
+            flow = FlowReader(find_flow(str(flow_dir), sample.key, sample.path)) if stored else None
             if flow is not None and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                 raise DatasetError(
                     f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it"

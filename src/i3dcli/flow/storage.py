@@ -161,9 +161,10 @@ class FlowReader:
         return VideoError(f"damaged flow: {shown(self.folder)}: {shown(str(error))}; extract it again with --overwrite")
 
 
-def find_flow(flow_dir: str | Path, key: Path) -> Path:
-    """The folder of a video's flow below an output folder of extract-flow, by as much of its path as is there."""
-    folders = [Path(flow_dir, *key.parts[first:]) for first in range(len(key.parts))]
+def find_flow(flow_dir: str | Path, key: Path, path: Path) -> Path:
+    """The folder of a video's flow below an output of extract-flow: by its key, else by as much of its path as is there."""
+    parts = path.absolute().with_name(key.name).parts[1:]
+    folders = [Path(flow_dir, key), *(Path(flow_dir, *parts[first:]) for first in range(len(parts)))]
     return next((folder for folder in folders if (folder / SIDECAR).exists()), folders[0])
 
 
