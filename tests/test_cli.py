@@ -202,7 +202,11 @@ def test_stored_flow_of_other_making_is_noted_once(run, video, tmp_path):
 def test_stored_flow_of_another_video_or_size_or_none_is_one_line(run, video, tmp_path):
     one_line(run(video, "--flow-dir", tmp_path), 1, "no flow.json in it; make it with i3d extract-flow")
     longer = write_video(tmp_path / video.name, moving(20))
-    one_line(run(video, "--flow-dir", stored(longer, tmp_path / "longer")), 1, "got 19 flows for 12 frames")
+    flow = stored(longer, tmp_path / "longer") / video.stem / "flow.json"
+    sizes = f"made from {video.name} of {longer.stat().st_size} bytes, {video} has {video.stat().st_size}; extract it again"
+    one_line(run(video, "--flow-dir", tmp_path / "longer"), 1, f"flow of another video: {flow.parent}: {sizes}")
+    flow.write_text(json.dumps(json.loads(flow.read_text()) | {"source_bytes": video.stat().st_size}))
+    one_line(run(video, "--flow-dir", tmp_path / "longer"), 1, "got 19 flows for 12 frames")
     small = stored(video, tmp_path / "small", "--short-side", "64")
     result = run(video, "--flow-dir", small)
     assert result.exit_code == 1 and "flow of another size" in result.stderr and "short_side 64" in result.stderr

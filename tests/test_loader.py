@@ -124,7 +124,7 @@ def test_a_mirrored_clip_of_flow_moves_the_other_way(motions, flows):
     to_the_right = [float(clip[0].median()) * 20 for clip in found]
     assert {round(abs(pixels)) for pixels in to_the_right} == {2}
     assert 4 <= sum(pixels > 0 for pixels in to_the_right) <= 16
-    still = clips([sample(path)], dataset.preprocessing, flow_dir=dataset.flow_dir, flip=False)
+    still = clips([sample(path)], dataset.preprocessing, flow_dir=flows["npy"] / "train", flip=False)
     for position, (clip, pixels) in enumerate(zip(found, to_the_right, strict=True)):
         expected = still[Draw(0, position)].clip
         if pixels < 0:

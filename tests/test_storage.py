@@ -1,18 +1,24 @@
 import json
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from i3dcli import VideoError
-from i3dcli.flow.storage import FlowReader, FlowWriter, dequantise, flow_picture, quantise
+from i3dcli.flow.storage import FlowFolder, FlowReader, FlowWriter, dequantise, flow_picture, quantise
 
 
 def smooth_flows(count=3, height=40, width=56):
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = [np.stack([8 * np.sin(columns / 9 + t), 5 * np.cos(rows / 7 - t)]) for t in range(count)]
     return [wave.astype(np.float32) for wave in waves]
+
+
+def make(folder):
+    folder.mkdir(parents=True)
+    return folder
 
 
 def stored(folder, flows, *, format, bound=20.0, **sidecar):
@@ -96,3 +102,26 @@ def test_the_colour_wheel_tells_directions_apart_and_leaves_stillness_white():
     right[0], left[0] = 20, -20
     colours = [flow_picture(flow, 20.0)[0, 0].tolist() for flow in (right, left, still)]
     assert colours == [[255, 0, 0], [0, 255, 255], [255, 255, 255]]
+
+
+def test_flow_is_found_under_a_part_of_its_path_only_where_its_source_is_of_that_size(tmp_path):
+    videos = {name: tmp_path / "videos" / name / "v1.mp4" for name in ("run", "walk")}
+    for size, path in enumerate(videos.values(), start=5):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(size))
+    folder = FlowFolder(tmp_path / "flow")
+    flow = stored(make(folder.path / "v1"), smooth_flows(), format="npy", source="v1.mp4", source_bytes=5)
+    assert folder.find(Path("run/v1"), videos["run"]) == flow and folder.holds(Path("run/v1"), videos["run"])
+    assert folder.find(Path("walk/v1"), videos["walk"]) == folder.path / "walk" / "v1"
+    assert not folder.holds(Path("walk/v1"), videos["walk"])
+    with pytest.raises(VideoError, match=r"^flow of another video: .*/flow/v1: made from v1.mp4 of 5 bytes, .* has 6; extract"):
+        folder.open(Path("v1"), videos["walk"])
+    videos["walk"].unlink()  # of a video that is gone, flow is taken by its name
+    assert len(folder.open(Path("walk/v1"), videos["walk"])) == 3
+
+
+def test_damaged_flow_under_a_part_of_the_path_is_passed_over(tmp_path):
+    (make(tmp_path / "flow" / "v1") / "flow.json").write_text("{")
+    flow = stored(make(tmp_path / "flow" / "run" / "v1"), smooth_flows(), format="npy")
+    assert FlowFolder(tmp_path / "flow").find(Path("test/run/v1"), Path("/videos/test/run/v1.mp4")) == flow
+    assert not FlowFolder(tmp_path / "flow").holds(Path("test/walk/v1"), Path("/videos/test/walk/v1.mp4"))

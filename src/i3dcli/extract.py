@@ -18,10 +18,10 @@ from tqdm import tqdm
 from . import __version__
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked, make_folder
+from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked, make_folder, source_bytes
 from .flow import with_flow
-from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, read_sidecar
-from .video import Video, VideoWriter, picture_paths
+from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, made_from, of_another_video, read_sidecar
+from .video import Video, VideoWriter
 
 FAILURES = "failures.jsonl"
 STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; elsewhere: another process is on it
@@ -127,12 +127,9 @@ def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
         return False
     there = read_sidecar(folder)
     asked = json.loads(json.dumps(options.record()))  # as it would be read back
-    if found.path.exists() and there.get("source_bytes") != source_bytes(found.path):
-        raise DatasetError(
-            f"flow of another video: {shown(folder)}: made from {shown(str(there.get('source')))} of "
-            f"{shown(str(there.get('source_bytes')))} bytes, {shown(found.path)} has {source_bytes(found.path)}; "
-            "choose another --out, or --overwrite if the video has changed"
-        )
+    if not made_from(there, found.path):
+        what = of_another_video(folder, there, found.path)
+        raise DatasetError(f"{what}; choose another --out, or --overwrite if the video has changed")
     differing = sorted(key for key in asked if there.get(key) != asked[key])
     if differing:
         what = ", ".join(f"{key} {shown(str(there.get(key)))} there, {shown(str(asked[key]))} asked" for key in differing)
@@ -189,11 +186,6 @@ def write_sidecar(work: Path, path: Path, size: int, video: Video, writer: FlowW
         "tool": f"i3d {__version__}",
     }
     (work / FLOW_SIDECAR).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-
-
-def source_bytes(path: Path) -> int:
-    """The size of a video, or of all pictures in a folder of them."""
-    return sum(part.stat().st_size for part in picture_paths(path) or [path])
 
 
 def beside(folder: Path) -> tuple[Path, Path]:

@@ -170,6 +170,16 @@ def videos_below(folder: Path) -> Iterator[Found]:
         yield from (Found(Path(parent, file), key / file.stem) for file in videos)
 
 
+def picture_paths(path: str | Path) -> list[Path]:
+    """The numbered pictures in a folder, in order; none if `path` is no folder."""
+    return [Path(path, name) for name in frame_names(os.listdir(path))] if os.path.isdir(path) else []
+
+
+def source_bytes(path: Path) -> int:
+    """The size of a video, or of all pictures in a folder of them."""
+    return sum(part.stat().st_size for part in picture_paths(path) or [path])
+
+
 def is_frame_folder(names: list[str]) -> bool:
     """Whether the files of a folder are the numbered frames of one video: at least two pictures, and no flow."""
     return len(frame_names(names)) > 1 and FLOW_SIDECAR not in names

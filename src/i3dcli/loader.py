@@ -19,7 +19,7 @@ from .clips import byte_clip, centre_crop, flow_clip, looped, mirrored, random_c
 from .datasets import Sample
 from .defaults import Preprocessing
 from .errors import DatasetError, I3DError, VideoError, shown
-from .flow.storage import FlowReader, find_flow
+from .flow.storage import FlowFolder
 from .video import Video
 
 MAX_TRIES = 32  # videos tried for one clip before giving up: so many unreadable ones in a row are no accident
@@ -95,7 +95,8 @@ class ClipDataset(Dataset[Item]):
         seed: int = 0,
         flip: bool = True,
     ):
-        self.samples, self.preprocessing, self.flow_dir = samples, preprocessing, flow_dir
+        self.samples, self.preprocessing = samples, preprocessing
+        self.stored = None if flow_dir is None else FlowFolder(Path(flow_dir))
         self.num_classes, self.multi_label, self.seed, self.flip = num_classes, multi_label, seed, flip
 
     def __len__(self) -> int:
@@ -127,14 +128,14 @@ class ClipDataset(Dataset[Item]):
     def _read(self, sample: Sample, rng: np.random.Generator | None) -> tuple[Tensor, tuple[float, float]]:
         """A clip (C,T,H,W), and the seconds of the video it shows. Raises VideoError."""
         length, crop, fps = self.preprocessing.clip_len, self.preprocessing.crop, self.preprocessing.fps
-        num_frames, read = self._open_video(sample) if self.flow_dir is None else self._open_flow(sample)
+        num_frames, read = self._open_video(sample) if self.stored is None else self._open_flow(sample, self.stored)
         start = max(0, (num_frames - length) // 2) if rng is None else random_start(rng, num_frames, length)
         frames = looped(read(start, length) or read(0, length), shortest=length)  # headers may claim more than there is
-        height, width = frames[0].shape[:2] if self.flow_dir is None else frames[0].shape[1:]
+        height, width = frames[0].shape[:2] if self.stored is None else frames[0].shape[1:]
         if min(height, width) < crop:
             raise VideoError(f"too small: {shown(sample.path)}: got {width}x{height} pixels for --crop {crop}; lower it")
         rows, columns = centre_crop(height, width, crop) if rng is None else random_crop(rng, height, width, crop)
-        if self.flow_dir is None:
+        if self.stored is None:
             clip = byte_clip([frame[rows, columns] for frame in frames])
         else:
             clip = flow_clip([flow[:, rows, columns] for flow in frames], bound=self.preprocessing.flow_bound)[0]
@@ -146,9 +147,8 @@ class ClipDataset(Dataset[Item]):
         video, num_frames = probe(sample.path, self.preprocessing.fps, self.preprocessing.short_side)
         return num_frames, video.read
 
-    def _open_flow(self, sample: Sample) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
-        assert self.flow_dir is not None
-        flow = FlowReader(find_flow(self.flow_dir, sample.key, sample.path))
+    def _open_flow(self, sample: Sample, stored: FlowFolder) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
+        flow = stored.open(sample.key, sample.path)
         if not len(flow):
             raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
         if differing := flow.mismatches(self.preprocessing):

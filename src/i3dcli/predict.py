@@ -16,7 +16,7 @@ from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, shown
 from .files import Found, find_videos
-from .flow.storage import FlowReader, find_flow
+from .flow.storage import FlowFolder, FlowReader
 from .scores import Scores, write_npz, write_scores
 from .timeline import plotted
 from .two_stream import Prediction, TwoStream
@@ -52,13 +52,13 @@ def predict_videos(
     it was made otherwise than the model's weights want it, a note that says so comes first. Damage is noted after the
     video.
     """
+    stored = FlowFolder(Path(flow_dir)) if flow_dir is not None and "flow" in model.nets else None
     noted = False
     for name in inputs:
         try:
             for video in chosen_videos(name, timeline):
                 try:
-                    stored = flow_dir is not None and "flow" in model.nets
-                    flow = FlowReader(find_flow(str(flow_dir), video.key, video.path)) if stored else None
+                    flow = None if stored is None else stored.open(video.key, video.path)
                     if flow is not None and not noted and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                         noted = True  # once for all videos
                         yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"

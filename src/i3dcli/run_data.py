@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 from torch.utils.data import DataLoader
 
@@ -12,8 +13,7 @@ from .datasets import Dataset, Sample
 from .defaults import Preprocessing
 from .distributed import Group, cores_per_process
 from .errors import DatasetError, I3DError, shown
-from .files import FLOW_SIDECAR
-from .flow.storage import find_flow
+from .flow.storage import FlowFolder
 from .learner import DIVERGED, Learner
 from .loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
 from .metrics import measure, measure_multi_label
@@ -58,7 +58,8 @@ class RunData:
         flow_dir = self.options.flow_dir
         if flow_dir is None:
             return list(samples)
-        found = [(find_flow(flow_dir, sample.key, sample.path) / FLOW_SIDECAR).exists() for sample in samples]
+        stored = FlowFolder(Path(flow_dir))
+        found = [stored.holds(sample.key, sample.path) for sample in samples]
         without = list(itertools.compress(samples, (not there for there in found)))
         if without:
             text = (

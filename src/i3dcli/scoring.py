@@ -17,8 +17,7 @@ from tqdm import tqdm
 from .datasets import Dataset, Sample, renumbered
 from .distributed import ALONE, Group
 from .errors import DatasetError, VideoError, shown
-from .files import FLOW_SIDECAR
-from .flow.storage import FlowReader, find_flow
+from .flow.storage import FlowFolder
 from .flow.threads import ahead
 from .lists import numbered_classes
 from .score_log import Logits, ScoreLog
@@ -91,7 +90,8 @@ def score_samples(
     that was interrupted goes on where it stopped. A video that cannot be read is a failure, or with `strict` an error.
     Raises VideoError, DatasetError and I3DError.
     """
-    check_flow(model, samples, flow_dir)
+    stored = FlowFolder(Path(flow_dir)) if flow_dir is not None and "flow" in model.nets else None
+    check_flow(stored, samples)
     log = None if out is None else ScoreLog(Path(out), fingerprint(model, protocol, flow_dir), group)
     kept = merged(group.gather({} if log is None else log.read()))  # nobody writes before all have read
     todo = [sample for sample in samples if shown(sample.path) not in kept]
@@ -99,7 +99,7 @@ def score_samples(
     failures = []
     shows = progress and group.first
     bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
-    with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, flow_dir)) as found:
+    with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, stored)) as found:
         for sample, outcome in found:
             if isinstance(outcome, VideoError):
                 if strict:
@@ -124,23 +124,21 @@ def merged(parts: Iterable[Mapping[str, Logits]]) -> dict[str, Logits]:
     return {video: logits for part in parts for video, logits in part.items()}
 
 
-def check_flow(model: TwoStream, samples: Sequence[Sample], flow_dir: str | None) -> None:
+def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
     """Raise DatasetError where flow is to be read from a folder that holds none of the samples'."""
-    if flow_dir is None or "flow" not in model.nets:
-        return
-    if not any((find_flow(flow_dir, sample.key, sample.path) / FLOW_SIDECAR).exists() for sample in samples):
+    if stored is not None and not any(stored.holds(sample.key, sample.path) for sample in samples):
         raise DatasetError(
-            f"no flow: {shown(flow_dir)}: none of the {len(samples)} videos has any there, that of the first would be in "
+            f"no flow: {shown(stored.path)}: none of the {len(samples)} videos has any there, that of the first would be in "
             f"{shown(samples[0].key)}; make it with i3d extract-flow, or leave --flow-dir out"
         )
 
 
 def outcomes(
-    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, flow_dir: str | None
+    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
 ) -> Generator[tuple[Sample, Logits | VideoError], None, None]:
     """The logits of each sample, or why there are none; a thread reads ahead, also into the next video."""
     tallies: dict[str, Tally] = {}
-    for sample, event in ahead(events(model, samples, protocol, flow_dir)):
+    for sample, event in ahead(events(model, samples, protocol, stored)):
         if isinstance(event, VideoError):
             tallies = {}
             yield sample, event
@@ -153,13 +151,12 @@ def outcomes(
 
 
 def events(
-    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, flow_dir: str | None
+    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
 ) -> Iterator[tuple[Sample, Clips | VideoError | None]]:
     """The inputs of each sample, one after the other, and then None, or an error."""
     for sample in samples:
         try:
-            stored = flow_dir is not None and "flow" in model.nets
-            flow = FlowReader(find_flow(str(flow_dir), sample.key, sample.path)) if stored else None
+            flow = None if stored is None else stored.open(sample.key, sample.path)
             if flow is not None and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                 raise DatasetError(
                     f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it"

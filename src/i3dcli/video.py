@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .defaults import FPS, SHORT_SIDE
 from .errors import VideoError, shown
-from .files import frame_names
+from .files import picture_paths
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 MAX_ENCODED_SIDE = 16384  # pixels; libx264
@@ -173,11 +173,6 @@ def seek(container: av.container.InputContainer, stream: av.VideoStream, seconds
         container.seek(int((seconds - SEEK_MARGIN_SECONDS) / stream.time_base), stream=stream)
     except av.FFmpegError as error:
         raise NoSeekError from error
-
-
-def picture_paths(path: str | Path) -> list[Path]:
-    """The numbered pictures in a folder, in order; none if `path` is no folder."""
-    return [Path(path, name) for name in frame_names(os.listdir(path))] if os.path.isdir(path) else []
 
 
 @contextlib.contextmanager

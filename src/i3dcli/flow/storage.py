@@ -10,9 +10,11 @@ Frame t (from 1) goes with the flow from it to frame t+1, so that n frames have 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from ..defaults import JPEG_QUALITY, Preprocessing
 from ..errors import VideoError, shown
 from ..files import FLOW_SIDECAR as SIDECAR
+from ..files import source_bytes
 
 QUANTISED = ("jpg", "zip")
 ZERO_LEVEL = 128  # of 255, where a flow of zero lands: denseflow's cvRound(127.5), half to even
@@ -161,11 +164,48 @@ class FlowReader:
         return VideoError(f"damaged flow: {shown(self.folder)}: {shown(str(error))}; extract it again with --overwrite")
 
 
-def find_flow(flow_dir: str | Path, key: Path, path: Path) -> Path:
-    """The folder of a video's flow below an output of extract-flow: by its key, else by as much of its path as is there."""
-    parts = path.absolute().with_name(key.name).parts[1:]
-    folders = [Path(flow_dir, key), *(Path(flow_dir, *parts[first:]) for first in range(len(parts)))]
-    return next((folder for folder in folders if (folder / SIDECAR).exists()), folders[0])
+@dataclass(frozen=True)
+class FlowFolder:
+    """An output folder of extract-flow, and which of its flows is a video's.
+
+    It is the one under the video's key, or else under as much of its path as is there, of a source of its size.
+    """
+
+    path: Path
+
+    def find(self, key: Path, video: Path) -> Path:
+        """The folder of a video's flow, or where it would be."""
+        parts = video.absolute().with_name(key.name).parts[1:]
+        whole, *shorter = [self.path / key, *(self.path.joinpath(*parts[first:]) for first in range(len(parts)))]
+        if not (whole / SIDECAR).exists():
+            for folder in shorter:
+                with contextlib.suppress(VideoError):  # none here, or damaged
+                    if made_from(read_sidecar(folder), video):
+                        return folder
+        return whole
+
+    def holds(self, key: Path, video: Path) -> bool:
+        return (self.find(key, video) / SIDECAR).exists()
+
+    def open(self, key: Path, video: Path) -> FlowReader:
+        """The flow of a video. Raises VideoError where there is none, or where it was made from another one."""
+        flow = FlowReader(self.find(key, video))
+        if video.is_file() and not made_from(flow.sidecar, video):  # to add up a folder of pictures takes too long
+            raise VideoError(f"{of_another_video(flow.folder, flow.sidecar, video)}; extract it again with --overwrite")
+        return flow
+
+
+def made_from(sidecar: Mapping[str, Any], video: Path) -> bool:
+    """Whether flow is of this video, by the bytes of its source; of a video that is gone, nobody can tell."""
+    return not video.exists() or sidecar.get("source_bytes") == source_bytes(video)
+
+
+def of_another_video(folder: Path, sidecar: Mapping[str, Any], video: Path) -> str:
+    """What an error says where flow is not `made_from` a video, but for the remedy."""
+    source, size = (shown(str(sidecar.get(key))) for key in ("source", "source_bytes"))
+    return (
+        f"flow of another video: {shown(folder)}: made from {source} of {size} bytes, {shown(video)} has {source_bytes(video)}"
+    )
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:
