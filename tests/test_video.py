@@ -251,6 +251,20 @@ def test_a_clip_from_a_folder_of_pictures_opens_only_its_own(tmp_path):
     assert numbers(Video(tmp_path, short_side=32).read(4, 3)) == [4, 5, 6]
 
 
+def test_a_damaged_picture_is_replaced_by_the_one_before_it_or_the_first_whole_one(tmp_path):
+    for i, frame in enumerate(numbered(9)):
+        path = tmp_path / f"img_{i:05d}.bmp"
+        cv2.imwrite(str(path), frame)
+        if i in (0, 1, 5, 6):
+            path.write_bytes(path.read_bytes()[:200])
+    video = Video(tmp_path, short_side=32)
+    assert numbers(video) == [2, 2, 2, 3, 4, 4, 4, 7, 8] and video.damaged_frames == 4
+    assert [numbers(video.read(start, 3)) for start in (1, 3, 5, 6, 8, 9, 20)] == [
+        *([2, 2, 3], [3, 4, 4], [4, 4, 7], [4, 7, 8]),
+        *([8], [], []),
+    ]
+
+
 def test_a_file_that_cannot_be_entered_in_its_middle_is_read_from_its_start(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", numbered(40))
     monkeypatch.setattr("i3dcli.video.SEEK_MARGIN_SECONDS", -2.0)  # lands on a key frame that is too late

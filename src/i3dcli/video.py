@@ -74,7 +74,9 @@ class Video:
         its own frames. A file that cannot be entered in the middle is decoded from its start. Raises VideoError.
         """
         if start > 0 and self.pictures:
-            return [picture() for picture, _, _ in self._decoded(pictures=self.pictures[start : start + count])]
+            first = next((i for i in range(min(start, len(self.pictures) - 1), 0, -1) if self._is_whole(self.pictures[i])), 0)
+            frames = self._decoded(pictures=self.pictures[first : start + count])
+            return [picture() for picture, _, _ in itertools.islice(frames, start - first, None)]
         if start > 0 and self.resample:
             with contextlib.suppress(NoSeekError):
                 return list(itertools.islice(self._resampled(start), count))
@@ -118,10 +120,10 @@ class Video:
                 yield previous[0]()
 
     def _decoded(
-        self, *, from_seconds: float = 0.0, pictures: Sequence[Path] = ()
+        self, *, from_seconds: float = 0.0, pictures: Sequence[Path] | None = None
     ) -> Iterator[tuple[Callable[[], NDArray[np.uint8]], float, float]]:
         """Each frame as a scaled picture, made when it is called for, with its presentation time and duration in seconds."""
-        pictures = pictures or self.pictures
+        pictures = self.pictures if pictures is None else pictures
         period = 1 / self.source_fps
         time = -period
         size = None  # of the first frame; a stream that changes size on the way is scaled to it
@@ -132,11 +134,19 @@ class Video:
             yield functools.cache(functools.partial(scaled_rgb, frame, size)), time, min(seconds, MAX_GAP_SECONDS)
 
     def _decode_pictures(self, pictures: Sequence[Path]) -> Iterator[av.VideoFrame]:
-        """Each picture of a folder as a frame without a time."""
+        """A frame without a time for each picture; for a damaged one the one before it, or the first that is whole."""
+        missing, last = 0, None
         for path in pictures:
-            for frame in itertools.islice(self._decode_packets(path), 1):
-                frame.pts = None
-                yield frame
+            last = next(self._decode_packets(path), last)
+            if last is None:
+                missing += 1
+                continue
+            last.pts = None
+            yield from itertools.repeat(last, missing + 1)
+            missing = 0
+
+    def _is_whole(self, picture: Path) -> bool:
+        return next(self._decode_packets(picture), None) is not None
 
     def _decode_packets(self, path: str | Path, from_seconds: float = 0.0) -> Iterator[av.VideoFrame]:
         """Each frame of a file as decoded, in presentation order; damaged ones are counted.
