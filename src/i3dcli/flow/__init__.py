@@ -28,8 +28,12 @@ def farneback(pair: tuple[Grey, Grey]) -> Flow:
 
 
 def dis(pair: tuple[Grey, Grey]) -> Flow:
-    """Dense inverse search by OpenCV, its medium preset."""
-    return channels_first(cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*pair, None))  # type: ignore[call-overload]
+    """Dense inverse search by OpenCV, its medium preset; it wants 12 pixels, and smaller pictures get a border."""
+    height, width = pair[0].shape
+    border = (0, max(0, 12 - height), 0, max(0, 12 - width), cv2.BORDER_REPLICATE)
+    larger = [cv2.copyMakeBorder(grey, *border) for grey in pair]
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*larger, None)  # type: ignore[call-overload]
+    return channels_first(flow[:height, :width])
 
 
 def channels_first(flow: NDArray[np.float32]) -> Flow:
