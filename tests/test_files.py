@@ -94,3 +94,39 @@ def test_the_mark_that_windows_puts_before_a_text_is_no_part_of_it(tmp_path):
 
 def test_names_that_are_not_unicode_can_be_shown():
     assert shown(os.fsdecode(b"caf\xe9\n.mp4")) == "caf�\\n.mp4"
+
+
+def test_a_list_holds_no_lists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("self.txt").write_text("@self.txt\n")
+    assert find_videos("@self.txt") == [(Path("@self.txt"), Path("@self.txt"))]
+
+
+def test_only_the_suffix_of_a_video_is_left_out_of_its_key(tmp_path):
+    for folder in ("take.1", "take.2"):
+        (tmp_path / folder).mkdir()
+        for name in ("1.jpg", "2.jpg"):
+            (tmp_path / folder / name).touch()
+    (tmp_path / "list.txt").write_text("take.1\ntake.2\na.b.mp4\n")
+    keys = [Path("take.1"), Path("take.2"), Path("a.b")]
+    assert [found.key for found in find_videos(f"@{tmp_path / 'list.txt'}")] == keys
+    assert [find_videos(str(tmp_path / name))[0].key for name in ("take.1", "take.2", "a.b.mp4")] == keys
+    assert [found.key for found in find_videos(str(tmp_path))] == keys[:2]
+
+
+def test_a_list_in_a_folder_of_pictures_names_it_by_a_dot(tmp_path):
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text(".\n")
+    assert find_videos(f"@{tmp_path / 'list.txt'}") == [(tmp_path, Path(tmp_path.name))]
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(DatasetError, match=r"^no video: '': the name is empty; give the path"):
+        find_videos("")
+
+
+def test_labels_that_are_not_utf8_are_refused(tmp_path):
+    (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"^not a list of classes: .*labels.txt: got bytes that are not UTF-8; save it"):
+        read_labels(tmp_path / "labels.txt")

@@ -19,6 +19,7 @@ from .annotations import (
     read_ucf101,
 )
 from .errors import DatasetError, shown
+from .files import without_suffix
 from .lists import (
     ClassIds,
     Request,
@@ -30,7 +31,6 @@ from .lists import (
     read_folder,
     read_list,
     subfolders,
-    without_suffix,
 )
 
 NAMED = 10  # missing videos that are named

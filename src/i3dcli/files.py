@@ -110,16 +110,20 @@ def find_videos(name: str) -> list[Found]:
     whether it exists or not, so that the reader can say what is wrong with it; in folders only names with a video's
     suffix count. Relative names in a list count from its folder. Raises DatasetError.
     """
-    if name.startswith("@") and not os.path.lexists(name):
-        return list(listed_videos(Path(name[1:])))
-    if not os.path.isdir(name):
-        return [Found(Path(name), Path(Path(name).stem))]
-    if is_frame_folder(os.listdir(name)):
-        return [Found(Path(name), Path(Path(name).resolve().name))]
-    found = sorted(videos_below(Path(name)))
+    if not name:
+        raise DatasetError("no video: '': the name is empty; give the path of a file or folder")
+    is_list = name.startswith("@") and not os.path.lexists(name)
+    return list(listed_videos(Path(name[1:]))) if is_list else videos_at(Path(name))
+
+
+def videos_at(path: Path) -> list[Found]:
+    """The one video at a path, or those in the folder there; raises DatasetError for a folder without."""
+    if not path.is_dir() or is_frame_folder(os.listdir(path)):
+        return [Found(path, without_suffix(Path(os.path.basename(os.path.abspath(path)))))]
+    found = sorted(videos_below(path))
     if not found:
         raise DatasetError(
-            f"no video: {shown(name)}: the folder holds no file with a video's suffix; name files or another folder"
+            f"no video: {shown(path)}: the folder holds no file with a video's suffix; name files or another folder"
         )
     return found
 
@@ -129,19 +133,28 @@ def listed_videos(path: Path) -> Iterator[Found]:
     for line in read_lines(path):
         if line.startswith("#"):
             continue
-        inside = not Path(line).is_absolute() and ".." not in Path(line).parts
-        for video in find_videos(str(path.parent / line)):
-            key = video.path.relative_to(path.parent).with_suffix("") if inside else video.key
-            yield Found(video.path, key)
+        inside = Path(line).name and not Path(line).is_absolute() and ".." not in Path(line).parts
+        for video in videos_at(path.parent / line):
+            yield Found(video.path, without_suffix(video.path.relative_to(path.parent)) if inside else video.key)
+
+
+def without_suffix(path: Path) -> Path:
+    """A path without the suffix of a video; other names with a dot stay whole."""
+    return path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
     """The names of classes in a text file, one per line, in the order of the logits. Raises DatasetError."""
-    return tuple(read_lines(Path(path)))
+    lines = read_lines(Path(path))
+    try:
+        "".join(lines).encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"not a list of classes: {shown(path)}: got bytes that are not UTF-8; save it as UTF-8") from error
+    return tuple(lines)
 
 
 def read_lines(path: Path) -> list[str]:
-    """The non-empty lines of a text file, stripped; raises DatasetError where there are none."""
+    """The non-empty lines of a text file, stripped; surrogates stand for what is not UTF-8, as in paths; or DatasetError."""
     try:
         text = path.read_text("utf-8-sig", errors="surrogateescape")
     except OSError as error:
@@ -165,9 +178,9 @@ def videos_below(folder: Path) -> Iterator[Found]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         key = Path(parent).relative_to(folder)
         if is_frame_folder(files):
-            yield Found(Path(parent), key)
-        videos = [Path(file) for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES]
-        yield from (Found(Path(parent, file), key / file.stem) for file in videos)
+            yield Found(Path(parent), without_suffix(key))
+        videos = [file for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES]
+        yield from (Found(Path(parent, file), without_suffix(key / file)) for file in videos)
 
 
 def picture_paths(path: str | Path) -> list[Path]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from .errors import DatasetError, shown
-from .files import VIDEO_SUFFIXES, read_lines, videos_below
+from .files import VIDEO_SUFFIXES, read_labels, read_lines, videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("train", "training"), "train"),
@@ -67,7 +67,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
     Lines may start with the id, from 0 or 1, as in UCF-101's classInd.txt and Charades_v1_classes.txt.
     """
-    lines = read_lines(path)
+    lines: Sequence[str] = read_labels(path)
     numbered = [match for line in lines if (match := re.fullmatch(r"c?(\d+)[\s,]+(.+)", line))]
     by_id = {int(match[1]): match[2] for match in numbered}
     if len(by_id) == len(lines) and sorted(by_id) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
@@ -259,8 +259,3 @@ def check_ids(labels: Iterable[int], first: int, count: int, file: Path, line: s
                 f"label too large: {shown(file)}: {shown(line)}: got {label}, "
                 f"expected {first} to {first + count - 1} for {count} classes; mend the label, or the names of classes"
             )
-
-
-def without_suffix(path: Path) -> Path:
-    """A path without the suffix of a video; other names with a dot stay whole."""
-    return path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path
