@@ -23,7 +23,7 @@ SMALL = ("--short-side", "32")
 
 
 def extract(*arguments):
-    return CliRunner().invoke(main, ["extract-flow", *map(str, arguments), *SMALL], catch_exceptions=False)
+    return CliRunner().invoke(main, ["extract-flow", *SMALL, *map(str, arguments)], catch_exceptions=False)
 
 
 def files(folder):
@@ -239,7 +239,7 @@ def extract_with_largest_file(size, *arguments):
     """Run in a process that cannot write files of more bytes, as where the disk is full."""
     code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
     code += f"; resource.setrlimit(resource.RLIMIT_FSIZE, ({size},) * 2); from i3dcli.cli import main; main()"
-    command = [sys.executable, "-c", code, "extract-flow", *map(str, arguments), *SMALL]
+    command = [sys.executable, "-c", code, "extract-flow", *SMALL, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -279,3 +279,40 @@ def test_a_source_that_is_removed_meanwhile_is_extracted_all_the_same(tmp_path, 
     (outcome,) = extract_videos([str(source)], tmp_path / "flow", FlowOptions(short_side=40))
     sidecar = json.loads((outcome.folder / "flow.json").read_text())
     assert (outcome.status, outcome.num_flows, sidecar["source_bytes"]) == ("extracted", 11, size)
+
+
+def test_the_work_of_a_process_that_begins_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    def renamed(path, target, rename=Path.rename):
+        rename(path, target)
+        path.mkdir()  # by another process, with --overwrite
+        (path / "flow.npy").touch()
+
+    with claimed(tmp_path / "clip") as work:
+        (work / "flow.json").touch()
+        monkeypatch.setattr(Path, "rename", renamed)
+    assert [path.name for path in work.iterdir()] == ["flow.npy"] and (tmp_path / "clip" / "flow.json").exists()
+
+
+def test_a_video_named_twice_is_extracted_once(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
+    monkeypatch.chdir(tmp_path)
+    result = extract("clip.mp4", path, "--out", "out")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "out/clip\n", "1 extracted\n")
+
+
+def test_a_cut_line_in_the_record_of_failures_is_passed_over(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "failures.jsonl").write_text('{"file": "a.mp4", "reason": "no"}\n{"file": "clip')
+    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
+    assert extract(path, "--out", tmp_path / "out").exit_code == 0
+    assert extract(tmp_path / "b.mp4", "--out", tmp_path / "out").exit_code == 1
+    lines = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file"] for line in (lines[0], lines[-1])] == ["a.mp4", str(tmp_path / "b.mp4")]
+
+
+@pytest.mark.parametrize("algorithm", ["tvl1", "dis", "farneback"])
+def test_the_smallest_videos_have_flow(tmp_path, algorithm):
+    path = write_video(tmp_path / "clip.mp4", moving(4, 16, 16))
+    result = extract(path, "--out", tmp_path / "out", "--format", "npy", "--short-side", "4", "--algorithm", algorithm)
+    assert (result.exit_code, result.stderr) == (0, "1 extracted\n")
+    assert FlowReader(tmp_path / "out" / "clip")[0].shape == (2, 4, 4)

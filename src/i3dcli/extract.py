@@ -107,7 +107,7 @@ def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:
         try:
             for video in find_videos(name):
                 other = found.setdefault(video.key, video)
-                if other.path != video.path:
+                if os.path.realpath(other.path) != os.path.realpath(video.path):
                     errors.append(clash(video, other))
         except DatasetError as error:
             errors.append(error)
@@ -211,19 +211,20 @@ def claimed(folder: Path) -> Iterator[Path | None]:
             if not ours:
                 yield None
                 return
-            for rest in (*work.iterdir(), *([old] if old.exists() else [])):
+            shutil.rmtree(old, ignore_errors=True)
+            for rest in work.iterdir():
                 shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
+            moved = False  # from then on, a folder of that name is another process's
             try:
                 yield work
-                if not (work / FLOW_SIDECAR).exists():  # nothing was done
-                    return
-                sync(work)
-                if folder.exists():
-                    folder.rename(old)
-                work.rename(folder)
+                if (work / FLOW_SIDECAR).exists():  # else nothing was done
+                    sync(work)
+                    if folder.exists():
+                        folder.rename(old)
+                    work.rename(folder)
+                    moved = True
             finally:
-                shutil.rmtree(work, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+                shutil.rmtree(old if moved else work, ignore_errors=True)
     except OSError as error:
         raise I3DError(
             f"cannot write flow: {shown(folder)}: {error.strerror or error}; what was finished before is kept"
@@ -251,7 +252,7 @@ class Failures:
             for rest in out.glob(f".{FAILURES}.*.tmp"):  # of killed processes
                 rest.unlink()
             before = self._lines()
-            self._replace(before, [line for line in before if json.loads(line)["file"] not in again])
+            self._replace(before, [line for line in before if failed_file(line) not in again])
 
     def add(self, video: Path, error: Exception) -> None:
         with locked(self.path.parent, wait=True):
@@ -269,6 +270,14 @@ class Failures:
                 temporary.write_text("\n".join(lines) + "\n", "utf-8")
         elif before and not lines:
             self.path.unlink()
+
+
+def failed_file(line: str) -> str | None:
+    """The video that a line of failures.jsonl is about; None where it is no such line."""
+    with contextlib.suppress(ValueError):
+        record = json.loads(line)
+        return str(record["file"]) if isinstance(record, dict) and "file" in record else None
+    return None
 
 
 @contextlib.contextmanager
