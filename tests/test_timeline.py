@@ -187,12 +187,14 @@ def test_stored_flow_gives_the_same_timeline(run, film, windows, tmp_path):
     assert found == pytest.approx([float(p.flow_logits.softmax(0)[p.top_indices(1)[0]]) for p in windows], abs=1e-4)
 
 
-def test_damage_is_noted_once_after_the_windows(run, tmp_path):
+@pytest.mark.parametrize("damaged", [(0.33, 0.5), (0.9, 0.97)], ids=["in the middle", "behind the last window"])
+def test_damage_is_noted_once_after_the_windows(run, tmp_path, damaged):
     path = write_video(tmp_path / "clip.ts", moving(40, 64, 80), codec="mpeg2video")
     data = bytearray(path.read_bytes())
-    data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
+    start, end = (int(part * len(data)) for part in damaged)
+    data[start:end] = bytes(end - start)
     path.write_bytes(data)
-    result = run(path, "--timeline", weights=("rgb",))
+    result = run(path, "--timeline", "--window", "16", weights=("rgb",))
     assert result.exit_code == 0 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("Note: damaged video: ") and "could not be decoded whole" in result.stderr
 

@@ -141,8 +141,15 @@ def test_labels_come_from_the_caller_the_file_or_numbers(checkpoints, tmp_path):
     assert i3dcli.load_model(**checkpoints).labels[3] == "action 3"
     assert i3dcli.load_model(**checkpoints, labels=list("abcdefghij")).labels[3] == "d"
     assert i3dcli.load_model(rgb=save_net(tmp_path / "rgb.pt", stream="rgb")).labels[3] == "class 3"
-    with pytest.raises(DatasetError, match="got 2 labels, expected 10"):
-        i3dcli.load_model(**checkpoints, labels=["a", "b"])
+    for labels in (["a", "b"], []):
+        with pytest.raises(DatasetError, match=rf"^wrong labels: rgb.pt \+ flow.pt: got {len(labels)} labels, expected 10"):
+            i3dcli.load_model(**checkpoints, labels=labels)
+
+
+def test_streams_limit_what_is_loaded_of_files(checkpoints):
+    assert list(i3dcli.load_model(**checkpoints, streams=["flow"]).nets) == ["flow"]
+    with pytest.raises(ValueError, match="expected a file for each stream"):
+        i3dcli.load_model(rgb=checkpoints["rgb"], streams=["rgb", "flow"])
 
 
 def test_a_name_and_files_together_are_a_mistake(checkpoints):

@@ -48,15 +48,26 @@ def frame_numbers(clip):
 def test_clips_start_at_equal_distances_from_the_first_frame_to_the_last(tmp_path):
     path = write_video(tmp_path / "n.mp4", numbered(61))
     views = list(Views(path, {"rgb": SMALL}, protocol=Protocol(clips=10)))
-    assert [first for first, _ in views] == list(range(0, 46, 5))
-    for first, clips in views:
-        assert frame_numbers(clips["rgb"]) == list(range(first, first + 16))
+    assert [frames for frames, _ in views] == [range(first, first + 16) for first in range(0, 46, 5)]
+    for frames, clips in views:
+        assert frame_numbers(clips["rgb"]) == list(frames)
+
+
+def test_streams_of_other_lengths_have_clips_of_their_own(tmp_path):
+    path = write_video(tmp_path / "n.mp4", numbered(61))
+    trained = {"rgb": SMALL, "flow": replace(SMALL, clip_len=32)}
+    views = list(Views(path, trained, protocol=Protocol(clips=2)))
+    assert [(frames, list(clips)) for frames, clips in views] == [
+        *((range(first, first + 16), ["rgb"]) for first in (0, 45)),
+        *((range(first, first + 32), ["flow"]) for first in (0, 29)),
+    ]
+    assert [clip.shape[2] for _, clips in views for clip in clips.values()] == [16, 16, 32, 31]
 
 
 def test_one_clip_is_in_the_middle(tmp_path):
     path = write_video(tmp_path / "n.mp4", numbered(61))
-    [(first, clips)] = Views(path, {"rgb": SMALL}, protocol=Protocol(clips=1))
-    assert first == 22 and frame_numbers(clips["rgb"]) == list(range(22, 38))
+    [(frames, clips)] = Views(path, {"rgb": SMALL}, protocol=Protocol(clips=1))
+    assert frames == range(22, 38) and frame_numbers(clips["rgb"]) == list(frames)
 
 
 def test_clips_of_a_short_video_are_all_of_it():
@@ -104,7 +115,7 @@ def test_the_logits_are_the_mean_of_those_of_each_view_alone(quick_model, clip):
         alone = torch.cat([quick_model.nets[stream](view) for view in views])
         assert alone.std(0).max() > 0.01  # they differ, so that leaving one out is seen
         torch.testing.assert_close(prediction.stream_logits[stream], alone.mean(0), atol=1e-5, rtol=1e-5)
-    assert prediction.num_frames == 64
+    assert prediction.num_frames == 40
 
 
 @pytest.mark.parametrize("with_stored_flow", [False, True])
@@ -167,6 +178,7 @@ def test_protocols_say_what_is_seen():
     assert str(Protocol(clips=1)) == "1 clip x centre crop, logits averaged"
 
 
-def test_features_start_where_their_clip_does(quick_model, clip):
+def test_features_start_and_end_where_their_clip_does(quick_model, clip):
     rows = quick_model.predict(clip, protocol=Protocol(clips=2), features=True).features["rgb"]
     np.testing.assert_allclose(rows.start_seconds, [0, 24 / 25])
+    np.testing.assert_allclose(rows.end_seconds, [16 / 25, 40 / 25])

@@ -149,7 +149,8 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
                 say(f"{'Note' if isinstance(outcome, str) else 'Error'}: {outcome}", err=True)
             else:
                 say(show(outcome, top_k))
-                done.append(outcome)
+                if scores or features:
+                    done.append(outcome)
     finally:  # what is done is kept, also when the next video is interrupted
         verb.write_outputs(done, scores=scores, features=features)
     ctx.exit(1 if failed else 0)

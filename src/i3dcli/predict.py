@@ -16,10 +16,11 @@ from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, shown
 from .files import Found, find_videos
-from .flow.storage import FlowFolder, FlowReader
+from .flow.storage import FlowFolder
 from .scores import Scores, write_npz, write_scores
 from .timeline import plotted
 from .two_stream import Prediction, TwoStream
+from .views import Views
 
 CSV_FIELDS = ("video", "duration_seconds", "model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)
 TIMELINE_FIELDS = ("start_seconds", "end_seconds")  # more of them, for windows
@@ -62,11 +63,16 @@ def predict_videos(
                     if flow is not None and not noted and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
                         noted = True  # once for all videos
                         yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"
+                    views = model.views(video.path, flow=flow, progress=progress)
                     if timeline is None:
-                        found = iter([model.predict(video.path, flow=flow, features=features, progress=progress)])
+                        yield model.predict_views(views, features=features)
                     else:
-                        found = predict_windows(model, video.path, timeline, flow=flow, progress=progress)
-                    yield from with_damage_noted(found)
+                        yield from predict_windows(model, views, timeline)
+                    if damaged := views.source.damaged_frames:
+                        yield (
+                            f"damaged video: {shown(video.path)}: {damaged} frames could not be decoded whole; "
+                            f"predicted from the {views.num_frames} that were there"
+                        )
                 except VideoError as error:
                     yield error
         except DatasetError as error:
@@ -85,37 +91,16 @@ def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
     return found
 
 
-def predict_windows(
-    model: TwoStream, video: Path, timeline: Timeline, *, flow: FlowReader | None = None, progress: bool = False
-) -> Iterator[Prediction]:
+def predict_windows(model: TwoStream, views: Views, timeline: Timeline) -> Iterator[Prediction]:
     """A prediction for each window of a video, and the files that are drawn of them."""
     pictures = FlowPictures() if timeline.show_flow else None
-    predictions = model.timeline(
-        video,
-        window=timeline.window,
-        stride=timeline.stride,
-        flow=flow,
-        progress=progress,
-        watch=None if pictures is None else pictures.watch,
-    )
+    watch = None if pictures is None else pictures.watch
+    predictions = model.timeline_views(views, window=timeline.window, stride=timeline.stride, watch=watch)
     if timeline.plot is not None:
         predictions = plotted(predictions, timeline.plot, top_k=timeline.top_k)
     if timeline.annotate is not None:
         predictions = annotated(predictions, timeline.annotate, flows=pictures, top_k=timeline.top_k)
     return predictions
-
-
-def with_damage_noted(predictions: Iterable[Prediction]) -> Iterator[Prediction | str]:
-    """The predictions of one video, and a note if not all of it could be decoded."""
-    damaged = end = 0
-    for prediction in predictions:
-        yield prediction
-        damaged, end = damaged + prediction.damaged_frames, prediction.end_frame
-    if damaged:
-        yield (
-            f"damaged video: {shown(prediction.video)}: {damaged} frames could not be decoded whole; "
-            f"predicted from the {end} that were there"
-        )
 
 
 def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> dict[str, Any]:

@@ -147,12 +147,13 @@ def outcomes(
             tallies = {}
         else:
             tallies = tallies or {stream: Tally() for stream in model.nets}
-            model.add(tallies, event)
+            frames, clips = event
+            model.add(tallies, clips, frames=frames)
 
 
 def events(
     model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
-) -> Iterator[tuple[Sample, Clips | VideoError | None]]:
+) -> Iterator[tuple[Sample, tuple[range, Clips] | VideoError | None]]:
     """The inputs of each sample, one after the other, and then None, or an error."""
     for sample in samples:
         try:
@@ -161,8 +162,8 @@ def events(
                 raise DatasetError(
                     f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it"
                 )
-            for _, clips in model.views(sample.path, protocol=protocol, flow=flow):
-                yield sample, clips
+            for view in model.views(sample.path, protocol=protocol, flow=flow):
+                yield sample, view
             yield sample, None
         except VideoError as error:
             yield sample, error

@@ -18,6 +18,7 @@ from .defaults import MODEL, STREAMS, TOP_K
 from .errors import CheckpointError, DatasetError, I3DError, shown
 from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
+from .lists import numbered_classes
 from .views import FULL, Clips, Protocol, Views, Watcher
 
 
@@ -108,7 +109,6 @@ class TwoStream:
         self.name, self.labels, self.device = name, tuple(labels), device
         self.preprocessing = next(iter(self.nets.values())).preprocessing  # what both streams share of it
 
-    @torch.inference_mode()
     def predict(
         self,
         video: str | Path,
@@ -126,25 +126,18 @@ class TwoStream:
         logits are averaged by their number of steps in time. A clip too short for the network is looped. `protocol`
         has it see less of the video, or more of each frame.
         """
-        views = self.views(video, protocol=protocol, flow=flow, progress=progress)
-        tallies = {stream: Tally(keep_features=features) for stream in self.nets}
-        for first_frame, clips in views:
-            self.add(tallies, clips, first_frame=first_frame)
-        return Prediction(
-            video=str(video),
-            model=self.name,
-            device=str(self.device),
-            labels=self.labels,
-            num_frames=views.num_frames,
-            fps=views.source.fps,
-            damaged_frames=views.source.damaged_frames,
-            stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
-            features={s: tally.features(views.num_frames, views.source.fps) for s, tally in tallies.items()}
-            if features
-            else {},
-        )
+        return self.predict_views(self.views(video, protocol=protocol, flow=flow, progress=progress), features=features)
 
     @torch.inference_mode()
+    def predict_views(self, views: Views, *, features: bool = False) -> Prediction:
+        """Labels of a video whose views are made already; see `predict`."""
+        tallies = {stream: Tally(keep_features=features) for stream in self.nets}
+        for frames, clips in views:
+            self.add(tallies, clips, frames=frames)
+        kept = {stream: tally.features(views.source.fps) for stream, tally in tallies.items()} if features else None
+        damaged = views.source.damaged_frames
+        return self._prediction(views, tallies, range(views.num_frames), damaged_frames=damaged, features=kept)
+
     def timeline(
         self,
         video: str | Path,
@@ -166,37 +159,57 @@ class TwoStream:
             if value is not None and not (isinstance(value, int) and value >= least):
                 raise ValueError(f"expected {name} in frames, an integer of at least {least}, got {value!r}")
         length = self.preprocessing.clip_len if window is None else window
-        views = self.views(video, protocol=FULL, flow=flow, progress=progress)
-        known_damage = 0
-        for first, moments in views.timeline(length, stride or length, watch=watch):
-            tallies = {stream: Tally() for stream in self.nets}
-            for part in windows(moments):
-                self.add(tallies, views.inputs(part))
-            damaged, known_damage = views.source.damaged_frames - known_damage, views.source.damaged_frames
-            yield Prediction(
-                video=str(video),
-                model=self.name,
-                device=str(self.device),
-                labels=self.labels,
-                num_frames=len(moments),
-                fps=views.source.fps,
-                damaged_frames=damaged,
-                stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
-                features={},
-                start_seconds=first / views.source.fps,
-            )
+        views = self.views(video, flow=flow, progress=progress)
+        return self.timeline_views(views, window=length, stride=stride or length, watch=watch)
 
-    def views(self, video: str | Path, *, protocol: Protocol, flow: FlowReader | None = None, progress: bool = False) -> Views:
+    @torch.inference_mode()
+    def timeline_views(self, views: Views, *, window: int, stride: int, watch: Watcher | None = None) -> Iterator[Prediction]:
+        """The predictions over time of a video whose views are made already; see `timeline`."""
+        known_damage = 0
+        for first, moments in views.timeline(window, stride, watch=watch):
+            tallies = {stream: Tally() for stream in self.nets}
+            frames = range(first, first + len(moments))
+            for part in windows(moments):
+                self.add(tallies, views.inputs(part), frames=frames)
+            damaged, known_damage = views.source.damaged_frames - known_damage, views.source.damaged_frames
+            yield self._prediction(views, tallies, frames, damaged_frames=damaged)
+
+    def _prediction(
+        self,
+        views: Views,
+        tallies: Mapping[str, Tally],
+        frames: range,
+        *,
+        damaged_frames: int,
+        features: Mapping[str, Features] | None = None,
+    ) -> Prediction:
+        """What the tallies say of some frames of a video."""
+        return Prediction(
+            video=str(views.path),
+            model=self.name,
+            device=str(self.device),
+            labels=self.labels,
+            num_frames=len(frames),
+            fps=views.source.fps,
+            damaged_frames=damaged_frames,
+            stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
+            features=features or {},
+            start_seconds=frames.start / views.source.fps,
+        )
+
+    def views(
+        self, video: str | Path, *, protocol: Protocol = FULL, flow: FlowReader | None = None, progress: bool = False
+    ) -> Views:
         """The inputs of a video for the streams of this model. Raises VideoError."""
         trained = {stream: net.preprocessing for stream, net in self.nets.items()}
         return Views(video, trained, protocol=protocol, flow=flow, progress=progress)
 
     @torch.inference_mode()
-    def add(self, tallies: Mapping[str, Tally], clips: Clips, *, first_frame: int = 0) -> None:
-        """Count what each stream says of its clips."""
+    def add(self, tallies: Mapping[str, Tally], clips: Clips, *, frames: range) -> None:
+        """Count what each stream says of its clips, which show `frames` of the video."""
         for stream, clip in clips.items():
             maps = self.nets[stream].forward_features(clip.to(self.device))
-            tallies[stream].add(self.nets[stream], maps, first_frame=first_frame)
+            tallies[stream].add(self.nets[stream], maps, frames)
 
 
 class Tally:
@@ -207,25 +220,25 @@ class Tally:
         self.sum: Tensor | float = 0.0
         self.steps = 0
         self.rows: list[NDArray[np.float32]] = []
-        self.first_frames: list[int] = []
+        self.spans: list[tuple[int, int]] = []  # of each row, the first frame and the one after the last
 
-    def add(self, net: I3D, maps: Tensor, *, first_frame: int) -> None:
-        """Count the feature maps (V,C,T',H',W') of the views of a window that starts at `first_frame`."""
+    def add(self, net: I3D, maps: Tensor, frames: range) -> None:
+        """Count the feature maps (V,C,T',H',W') of the views of `frames`."""
         pooled = net.forward_head(maps, pre_logits=True)
         steps = pooled.shape[2]
         self.sum = self.sum + net.classify(pooled).double().cpu().mean(0) * steps
         self.steps += steps
         if self.keep_features:
             self.rows.append(pooled.mean(dim=(0, 3, 4)).T.float().cpu().numpy())
-            self.first_frames += range(first_frame, first_frame + steps * FEATURE_STRIDE, FEATURE_STRIDE)
+            firsts = range(frames.start, frames.start + steps * FEATURE_STRIDE, FEATURE_STRIDE)
+            self.spans += [(first, min(first + HEAD_POOL[0] * FEATURE_STRIDE, frames.stop)) for first in firsts]
 
     def logits(self) -> Tensor:
         return torch.as_tensor(self.sum / self.steps).float()
 
-    def features(self, num_frames: int, fps: float) -> Features:
-        first = np.array(self.first_frames)
-        last = np.minimum(first + HEAD_POOL[0] * FEATURE_STRIDE, num_frames)
-        return Features(np.concatenate(self.rows), first / fps, last / fps)
+    def features(self, fps: float) -> Features:
+        start_seconds, end_seconds = np.array(self.spans).T / fps
+        return Features(np.concatenate(self.rows), start_seconds, end_seconds)
 
 
 def load_model(
@@ -239,26 +252,33 @@ def load_model(
 ) -> TwoStream:
     """A model ready to predict: one of the zoo by `name` (default: kinetics400), or from checkpoint files `rgb` and `flow`.
 
-    Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream. `streams` limits what of
-    a named model is loaded; by default it is what it has. `device=None` picks CUDA if there is one. `labels` replaces
-    the names of the classes. Raises CheckpointError, and DatasetError for labels that do not fit.
+    Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream. `streams` limits what is
+    loaded; by default it is all there is. `device=None` picks CUDA if there is one. `labels` replaces the names of the
+    classes. Raises CheckpointError, and DatasetError for labels that do not fit.
     """
     chosen = choose_device(device)
-    paths = {stream: Path(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
-    if paths and name is not None:
+    files = {stream: Path(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
+    if files and name is not None:
         raise ValueError(f"expected a model's name or files, got both: {name = }, {rgb = }, {flow = }")
-    known = None
-    if not paths:
+    if files:
+        paths = {stream: path for stream, path in files.items() if streams is None or stream in streams}
+        title, known = " + ".join(path.name for path in paths.values()), None
+    else:
         model = zoo.find_model(name or MODEL)
-        paths, known = zoo.fetch(model, streams), model.classes()
+        paths, title, known = zoo.fetch(model, streams), model.name, model.classes()
+    if not paths or not set(streams or ()) <= set(paths):
+        raise ValueError(f"expected a file for each stream, got {streams = }, {rgb = }, {flow = }")
     nets = {stream: load_stream(path, stream) for stream, path in paths.items()}
     check_pair(nets, paths)
-    names = labels or known or next((net.classes for net in nets.values() if net.classes), None)
     num_classes = next(iter(nets.values())).num_classes
-    names = names or [f"class {i}" for i in range(num_classes)]
+    names = labels if labels is not None else known or next((net.classes for net in nets.values() if net.classes), None)
+    if names is None:
+        names = numbered_classes(num_classes)
     if len(names) != num_classes:
-        raise DatasetError(f"wrong labels: got {len(names)} labels, expected {num_classes}, one for each class of the model")
-    title = (name or MODEL) if known is not None or name else " + ".join(path.name for path in paths.values())
+        raise DatasetError(
+            f"wrong labels: {shown(title)}: got {len(names)} labels, expected {num_classes}, one for each class of the model; "
+            "give the list that it was trained with"
+        )
     return TwoStream(nets, name=title, labels=names, device=chosen)
 
 

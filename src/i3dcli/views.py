@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ Watcher = Callable[[Moment], None]
 class Protocol:
     """What of a video the network sees. By default every frame, up to `max_frames`, in the centre crop; paper, table 1.
 
-    With `clips`, so many of the length the weights were trained on, evenly spaced from the start to the end, or one
+    With `clips`, so many of the length the stream was trained on, evenly spaced from the start to the end, or one
     in the middle; with three `crops`, each from the start, the middle and the end of the longer side.
     """
 
@@ -48,7 +48,7 @@ FULL = Protocol()
 
 
 class Views:
-    """The inputs of one video, to iterate over: (first frame, clips) of each window or clip, lazily, in flat memory.
+    """The inputs of one video, to iterate over: (frames, clips) of each window or clip, lazily, in flat memory.
 
     `trained` holds the preprocessing of each stream that is wanted; `flow` is the video's flow as extract-flow stored it,
     in place of computing it. Opening checks the video. Raises VideoError, also while iterating.
@@ -65,28 +65,30 @@ class Views:
     ):
         self.path, self.trained, self.protocol, self.flow, self.progress = video, trained, protocol, flow, progress
         shared = next(iter(trained.values()))
-        self.crop, self.clip_len = shared.crop, shared.clip_len
+        self.crop = shared.crop
         self.source = Video(video, fps=shared.fps, short_side=shared.short_side)
-        self.num_frames = 0  # seen so far
+        self.num_frames = 0  # of the video, so far
 
-    def __iter__(self) -> Iterator[tuple[int, Clips]]:
+    def __iter__(self) -> Iterator[tuple[range, Clips]]:
         return self._windows() if self.protocol.clips is None else self._clips(self.protocol.clips)
 
     def timeline(self, length: int, stride: int, *, watch: Watcher | None = None) -> Iterator[tuple[int, list[Moment]]]:
         """(first frame, cropped moments) of each window of `length` frames, one every `stride`; see `clips.sliding`.
 
-        Every whole moment goes by `watch` before it is cropped. Without it, no flow is computed between windows.
+        Every whole moment goes by `watch` before it is cropped. Without it, no flow is computed within gaps.
         """
         kept = stride if watch is not None or self.flow is not None else min(stride, length + 1)  # 1 more ends the last flow
         moments = self._moments(stride=stride, kept=kept)
         if watch is not None:
             moments = watched(moments, watch)
-        for first, window in sliding(cropped(moments, self.crop), length=length, stride=kept):
-            yield first // kept * stride, window
+        for first_kept, window in sliding(cropped(moments, self.crop), length=length, stride=kept):
+            first = first_kept // kept * stride
+            self.num_frames = first + len(window)
+            yield first, window
 
     def inputs(self, moments: Sequence[Moment]) -> Clips:
         """Some of a window's moments as one view."""
-        return self._inputs([frame for frame, _ in moments], [flow for _, flow in moments if flow is not None])
+        return self._inputs([frame for frame, _ in moments], [flow for _, flow in moments if flow is not None], self.trained)
 
     def _moments(self, *, stride: int = 1, kept: int = 1) -> Iterator[Moment]:
         """Whole frames, the first `kept` of every `stride`, and the flow from each to the next."""
@@ -106,51 +108,55 @@ class Views:
             return with_flow(frames, self.trained["flow"].flow_algorithm)
         return with_stored_flow(frames, self.flow, self.path)
 
-    def _windows(self) -> Iterator[tuple[int, Clips]]:
+    def _windows(self) -> Iterator[tuple[range, Clips]]:
         """Up to 250 frames are one pass; of a longer video, windows of 250."""
         for window in windows(islice(cropped(self._moments(), self.crop), self.protocol.max_frames)):
-            first, self.num_frames = self.num_frames, self.num_frames + len(window)
+            seen = range(self.num_frames, self.num_frames + len(window))
+            self.num_frames = seen.stop
             if self.num_frames == self.protocol.max_frames:
                 window[-1] = (window[-1][0], None)  # it leads to a frame that is not looked at
-            flows = [flow for _, flow in window if flow is not None]
-            yield first, self._inputs([frame for frame, _ in window], flows)
+            yield seen, self.inputs(window)
 
-    def _clips(self, count: int) -> Iterator[tuple[int, Clips]]:
-        """Clips that are read on their own, so that little else is decoded."""
-        for first in evenly_spaced(self._count_frames(), self.clip_len, count):
-            frames = self.source.read(first, self.clip_len + 1)
-            if not frames:
-                raise VideoError(
-                    f"damaged video: {shown(self.path)}: nothing could be decoded from frame {first} on; copy it again"
-                )
-            flows: list[NDArray[np.float32]] = []
-            if "flow" in self.trained and self.flow is not None:
-                flows = stored_flows(self.flow, first, frames, self.path)
-            elif "flow" in self.trained:
-                flows = list(flow_stream(frames, self.trained["flow"].flow_algorithm))
-            self.num_frames += len(frames[: self.clip_len])
-            yield first, self._crops(frames[: self.clip_len], flows)
+    def _clips(self, count: int) -> Iterator[tuple[range, Clips]]:
+        """Clips that are read on their own, so that little else is decoded; of streams of one length, the same."""
+        self.num_frames = self._count_frames()
+        for length in sorted({preprocessing.clip_len for preprocessing in self.trained.values()}):
+            streams = [stream for stream, preprocessing in self.trained.items() if preprocessing.clip_len == length]
+            for first in evenly_spaced(self.num_frames, length, count):
+                frames = self.source.read(first, length + 1)
+                if not frames:
+                    raise VideoError(
+                        f"damaged video: {shown(self.path)}: nothing could be decoded from frame {first} on; copy it again"
+                    )
+                flows = self._flows_between(first, frames) if "flow" in streams else []
+                yield range(first, first + len(frames[:length])), self._crops(frames[:length], flows, streams)
+
+    def _flows_between(self, first: int, frames: Sequence[Frame]) -> list[NDArray[np.float32]]:
+        """The flows between `frames`, the first of which is frame `first`."""
+        if self.flow is not None:
+            return stored_flows(self.flow, first, frames, self.path)
+        return list(flow_stream(frames, self.trained["flow"].flow_algorithm))
 
     def _count_frames(self) -> int:
         """How many there are; what the file claims is believed where that many can be reached."""
         claimed = self.source.estimated_frames
         return claimed if claimed and self.source.read(claimed - 1, 1) else sum(1 for _ in self.source)
 
-    def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]]) -> Clips:
+    def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]], streams: Collection[str]) -> Clips:
         """The clip in each crop of the protocol."""
         height, width, _ = frames[0].shape
         views = [
-            self._inputs([frame[rows, columns] for frame in frames], [flow[:, rows, columns] for flow in flows])
+            self._inputs([frame[rows, columns] for frame in frames], [flow[:, rows, columns] for flow in flows], streams)
             for rows, columns in crops_along(height, width, self.crop, self.protocol.crops)
         ]
-        return {stream: torch.cat([view[stream] for view in views]) for stream in self.trained}
+        return {stream: torch.cat([view[stream] for view in views]) for stream in streams}
 
-    def _inputs(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]]) -> Clips:
+    def _inputs(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]], streams: Collection[str]) -> Clips:
         """Cropped frames and the flows between them as one view each, looped where they are too few for the network."""
         clips = {}
-        if "rgb" in self.trained:
+        if "rgb" in streams:
             clips["rgb"] = rgb_clip(looped(frames))
-        if "flow" in self.trained:
+        if "flow" in streams:
             if not flows:
                 raise VideoError(f"too short for flow: {shown(self.path)}: got 1 frame, expected at least 2; use --stream rgb")
             clips["flow"] = flow_clip(looped(flows), bound=self.trained["flow"].flow_bound)
