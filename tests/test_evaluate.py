@@ -574,6 +574,11 @@ def test_bad_input_is_one_line(split, quick, weights, streams, tmp_path):
     one_line(result, 1, f"no scores: {split.path}: it is no .npz of numbers, or damaged; give a file of i3d eval")
 
 
+def test_every_split_is_looked_at_before_the_first_is_scored(split, weights):
+    text = f"option without use: {split.path}: got --split, but this is read as list; leave it out"
+    one_line(score(split.path, *weights, "--split", "1,2"), 1, text)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_one_line(split, quick):
     one_line(

@@ -17,10 +17,14 @@ import i3dcli
 from i3dcli import DatasetError, VideoError, scoring
 from i3dcli.datasets import Dataset, Sample, load_dataset
 from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.scoring import match_classes, score_samples
+from i3dcli.scoring import Scoring, match_classes, score_samples
 from i3dcli.views import Protocol
 
 NAMES = tuple(f"action {i}" for i in range(10))
+
+
+def scored_by(model, samples, *, classes=None, multi_label=False, **how):
+    return score_samples(model, samples, Scoring(**how), classes=classes, multi_label=multi_label)
 
 
 @pytest.fixture
@@ -134,7 +138,7 @@ def test_the_test_part_is_scored_and_all_of_a_source_without_one():
 
 
 def test_every_frame_gives_exactly_the_logits_of_predict(quick_model, split, samples):
-    scored = score_samples(quick_model, samples)
+    scored = scored_by(quick_model, samples)
     assert scored.failures == () and scored.scores.paths == tuple(map(str, split.videos))
     assert scored.scores.labels.tolist() == split.labels and scored.scores.classes == quick_model.labels
     for stream in ("rgb", "flow"):
@@ -145,27 +149,27 @@ def test_every_frame_gives_exactly_the_logits_of_predict(quick_model, split, sam
 def test_a_64_frame_clip_has_the_logits_of_predict(checkpoints, tmp_path):
     model = i3dcli.load_model(rgb=checkpoints["rgb"], device="cpu")
     path = write_video(tmp_path / "v.mp4", moving(64, 64, 80))
-    [row] = score_samples(model, [Sample(path, Path("v"), (0,))]).scores.logits["rgb"]
+    [row] = scored_by(model, [Sample(path, Path("v"), (0,))]).scores.logits["rgb"]
     np.testing.assert_array_equal(row, model.predict(path).rgb_logits.numpy())
 
 
 def test_the_protocol_and_stored_flow_are_used(quick_model, split, samples, tmp_path):
     list(extract_videos([str(path) for path in split.videos], tmp_path, FlowOptions(short_side=64, format="flo")))
     np.testing.assert_allclose(
-        score_samples(quick_model, samples, flow_dir=str(tmp_path)).scores.logits["flow"],
+        scored_by(quick_model, samples, flow_dir=str(tmp_path)).scores.logits["flow"],
         [prediction.flow_logits for prediction in split.predictions],
         atol=1e-5,
     )
     protocol = Protocol(clips=2, crops=3)
     np.testing.assert_array_equal(
-        score_samples(quick_model, samples[:2], protocol=protocol).scores.logits["rgb"],
+        scored_by(quick_model, samples[:2], protocol=protocol).scores.logits["rgb"],
         [quick_model.predict(path, protocol=protocol).rgb_logits for path in split.videos[:2]],
     )
 
 
 def test_several_labels_become_rows_of_zeros_and_ones(quick_model, samples):
     several = [replace(samples[0], labels=(3, 1)), replace(samples[1], labels=()), replace(samples[2], labels=(1, 1))]
-    labels = score_samples(quick_model, several, multi_label=True).scores.labels
+    labels = scored_by(quick_model, several, multi_label=True).scores.labels
     assert labels.sum() == 3 and labels[0, [1, 3]].all() and labels[2, 1]
 
 
@@ -180,7 +184,7 @@ def with_bad_ones(samples, folder):
 def test_videos_that_cannot_be_read_are_failures_in_their_order(quick_model, samples, tmp_path, size):
     notes = []
     mixed = with_bad_ones(samples, tmp_path)
-    for scored in in_threads(size, lambda group: score_samples(quick_model, mixed, group=group, note=notes.append)):
+    for scored in in_threads(size, lambda group: scored_by(quick_model, mixed, group=group, note=notes.append)):
         assert scored.scores.paths == tuple(str(sample.path) for sample in samples[:3])
         assert [Path(failure.path).name for failure in scored.failures] == ["text.mp4", "absent.mp4"]
         assert all(failure.path in failure.reason for failure in scored.failures)
@@ -189,18 +193,18 @@ def test_videos_that_cannot_be_read_are_failures_in_their_order(quick_model, sam
 
 def test_strict_stops_at_the_first_that_cannot_be_read(quick_model, samples, tmp_path):
     with pytest.raises(VideoError, match=r"not a video: .*text\.mp4"):
-        score_samples(quick_model, with_bad_ones(samples, tmp_path), strict=True)
+        scored_by(quick_model, with_bad_ones(samples, tmp_path), strict=True)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_nothing_readable_is_an_error(quick_model, tmp_path):
     with pytest.raises(DatasetError, match=r"nothing could be scored: 1 videos: the first said: cannot read video: .*absent"):
-        score_samples(quick_model, [Sample(tmp_path / "absent.mp4", Path("absent"), (0,))])
+        scored_by(quick_model, [Sample(tmp_path / "absent.mp4", Path("absent"), (0,))])
 
 
 def test_flow_that_is_nowhere_in_its_folder_is_an_error_before_the_work(quick_model, samples, tmp_path):
     with pytest.raises(DatasetError) as caught:
-        score_samples(quick_model, samples, flow_dir=str(tmp_path), out=tmp_path / "out")
+        scored_by(quick_model, samples, flow_dir=str(tmp_path), out=tmp_path / "out")
     assert str(caught.value) == (
         f"no flow: {tmp_path}: none of the 6 videos has any there, that of the first would be in v0; "
         "make it with i3d extract-flow, or leave --flow-dir out"
@@ -210,14 +214,14 @@ def test_flow_that_is_nowhere_in_its_folder_is_an_error_before_the_work(quick_mo
 
 def test_one_video_without_stored_flow_is_a_failure(quick_model, split, samples, tmp_path):
     list(extract_videos([str(split.videos[0])], tmp_path, FlowOptions(short_side=64)))
-    scored = score_samples(quick_model, samples[:2], flow_dir=str(tmp_path))
+    scored = scored_by(quick_model, samples[:2], flow_dir=str(tmp_path))
     assert len(scored.scores.paths) == 1 and "no flow.json in it; make it with i3d extract-flow" in scored.failures[0].reason
 
 
 def test_flow_of_another_making_is_an_error(quick_model, split, samples, tmp_path):
     list(extract_videos([str(split.videos[0])], tmp_path, FlowOptions(short_side=64, bound=5.0)))
     with pytest.raises(DatasetError) as caught:
-        score_samples(quick_model, samples, flow_dir=str(tmp_path))
+        scored_by(quick_model, samples, flow_dir=str(tmp_path))
     assert str(caught.value) == (
         f"flow of another making: {tmp_path}/v0: bound 5.0, trained on 20.0; extract it as the weights want it"
     )
@@ -228,8 +232,8 @@ def test_flow_of_another_making_is_an_error(quick_model, split, samples, tmp_pat
 
 @pytest.mark.parametrize("size", [2, 4, 7])
 def test_any_number_of_processes_gives_the_scores_of_one_on_each(quick_model, samples, tmp_path, size):
-    alone = score_samples(quick_model, samples)
-    together = in_threads(size, lambda group: score_samples(quick_model, samples, group=group, out=tmp_path))
+    alone = scored_by(quick_model, samples)
+    together = in_threads(size, lambda group: scored_by(quick_model, samples, group=group, out=tmp_path))
     for scored in together:
         assert scored.scores.paths == alone.scores.paths
         for stream in ("rgb", "flow"):
@@ -239,30 +243,30 @@ def test_any_number_of_processes_gives_the_scores_of_one_on_each(quick_model, sa
 
 
 def test_what_was_scored_is_not_scored_again(quick_model, samples, tmp_path, monkeypatch):
-    first = score_samples(quick_model, samples[:4], out=tmp_path)
+    first = scored_by(quick_model, samples[:4], out=tmp_path)
     asked = []
     look = type(quick_model).views
     monkeypatch.setattr(
         type(quick_model), "views", lambda self, video, **how: asked.append(Path(video).name) or look(self, video, **how)
     )
-    second = score_samples(quick_model, samples, out=tmp_path)
+    second = scored_by(quick_model, samples, out=tmp_path)
     assert asked == ["v4.mp4", "v5.mp4"]
     np.testing.assert_array_equal(second.scores.logits["flow"][:4], first.scores.logits["flow"])
-    score_samples(quick_model, samples, out=tmp_path)
+    scored_by(quick_model, samples, out=tmp_path)
     assert len(asked) == 2
 
 
 def test_failures_are_tried_again(quick_model, samples, split, tmp_path):
     path = tmp_path / "late.mp4"
     mixed = [samples[0], Sample(path, Path("late"), (1,))]
-    assert len(score_samples(quick_model, mixed, out=tmp_path / "out").failures) == 1
+    assert len(scored_by(quick_model, mixed, out=tmp_path / "out").failures) == 1
     shutil.copy(split.videos[1], path)
-    assert score_samples(quick_model, mixed, out=tmp_path / "out").failures == ()
+    assert scored_by(quick_model, mixed, out=tmp_path / "out").failures == ()
 
 
 @pytest.mark.parametrize("change", ["weights", "protocol", "stream", "flow_dir"])
 def test_scores_of_another_making_are_not_mixed(quick, quick_model, samples, split, tmp_path, change):
-    score_samples(quick_model, samples[:1], out=tmp_path / "out")
+    scored_by(quick_model, samples[:1], out=tmp_path / "out")
     model, how = quick_model, {}
     if change == "weights":
         model = i3dcli.load_model(**quick, device="cpu")
@@ -276,19 +280,19 @@ def test_scores_of_another_making_are_not_mixed(quick, quick_model, samples, spl
         list(extract_videos([str(split.videos[0])], tmp_path / "flow", FlowOptions(short_side=64)))
         how = {"flow_dir": str(tmp_path / "flow")}
     with pytest.raises(i3dcli.I3DError, match="scores of another making"):
-        score_samples(model, samples[:1], out=tmp_path / "out", **how)
+        scored_by(model, samples[:1], out=tmp_path / "out", **how)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_the_bar_ends_at_the_number_of_videos(quick_model, samples, tmp_path, bars, size):
-    in_threads(size, lambda group: score_samples(quick_model, samples, group=group, out=tmp_path, progress=True))
+    in_threads(size, lambda group: scored_by(quick_model, samples, group=group, out=tmp_path, progress=True))
     [(values, total)] = bars
     assert total == 6 and values == [*range(0, 6, size), 6]
 
 
 def test_the_bar_starts_at_what_was_scored_of_these_videos(quick_model, samples, tmp_path, bars):
-    score_samples(quick_model, samples[:3], out=tmp_path)
-    score_samples(quick_model, samples[2:], out=tmp_path, progress=True)
+    scored_by(quick_model, samples[:3], out=tmp_path)
+    scored_by(quick_model, samples[2:], out=tmp_path, progress=True)
     assert bars == [([1, 2, 3, 4], 4)]
 
 
@@ -302,7 +306,7 @@ def test_few_windows_of_a_long_video_are_alive_at_a_time(quick_model, samples, m
         for _ in range(40):
             tensor = torch.zeros(1)
             alive.add(tensor)
-            yield samples[0], {"rgb": tensor}
+            yield samples[0], (range(1), {"rgb": tensor})
             del tensor
         yield samples[0], None
 
@@ -326,5 +330,5 @@ def test_videos_are_read_in_another_thread_than_the_networks(quick_model, sample
             yield event
 
     monkeypatch.setattr(scoring, "events", events)
-    score_samples(quick_model, samples[:2])
+    scored_by(quick_model, samples[:2])
     assert len(readers) == 1 and threading.main_thread() not in readers

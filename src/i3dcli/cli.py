@@ -22,6 +22,7 @@ from .options import (
     Span,
     check_eval_options,
     check_timeline_options,
+    chosen_streams,
     flow_options,
     numbers_from_text,
     rate_steps,
@@ -291,19 +292,12 @@ def model_from_options(
     model: str | None, rgb: str | None, flow: str | None, stream: str | None, device: str, labels: str | None
 ) -> TwoStream:
     """The model that the options of a command name; raises UsageError for options that contradict each other."""
-    given = {name: path for name, path in (("rgb", rgb), ("flow", flow)) if path is not None}
-    if given and model is not None:
-        raise click.UsageError("--model and --rgb or --flow name weights twice; give one or the other.")
-    wanted = (stream,) if stream in defaults.STREAMS else defaults.STREAMS if stream else tuple(given) or None
-    missing = [f"--{name}" for name in wanted or () if given and name not in given]
-    if missing:
-        raise click.UsageError(f"--stream {stream} needs {' and '.join(missing)} PATH too.")
+    streams = chosen_streams(model=model, rgb=rgb, flow=flow, stream=stream)
     from .two_stream import load_model
     from .zoo import named_classes
 
     names = None if labels is None else named_classes(labels)
-    paths = {name: path for name, path in given.items() if name in (wanted or ())}
-    return load_model(model, **paths, streams=wanted, device=device, labels=names)
+    return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
 
 
 def check_outputs(*paths: str | None) -> None:
@@ -371,8 +365,13 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
 @click.option("--flow-dir", type=click.Path(), metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
 @click.option("--protocol", type=click.Choice(["full", "clips"]), default="full", help="Every frame, or clips and crops.")
 @click.option("--max-frames", type=COUNT, help=f"Of full: look at no more frames; the paper's are {defaults.MAX_CLIP_LEN}.")
-@click.option("--clips", type=COUNT, help="Of clips: how many per video.  [default: 10]")
-@click.option("--crops", type=click.Choice(["1", "3"]), help="Of clips: how many along the longer side.  [default: 1]")
+@click.option("--clips", type=COUNT, help=f"Of clips: how many per video.  [default: {defaults.TEST_CLIPS}]")
+@click.option(
+    "--crops",
+    type=click.Choice(["1", "3"]),
+    callback=lambda ctx, param, text: text and int(text),
+    help="Of clips: how many along the longer side.  [default: 1]",
+)
 @click.option("--format", type=click.Choice(["auto", *FORMATS]), default="auto", help="How SPLIT names videos and labels.")
 @click.option(
     "--split",
@@ -408,12 +407,13 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
       i3d eval ucfTrainTestlist/ --split 1,2,3 --rgb 'runs/rgb-{split}/best.pt' --max-frames 250
       i3d eval --scores rgb/scores.npz --scores flow/scores.npz --sweep-fusion
     """
+    weights = {name: options[name] for name in ("model", "rgb", "flow")}
+    options["streams"] = chosen_streams(**weights, stream=options.pop("stream"))
     check_eval_options(options)
     sweep = options.pop("sweep_fusion")
     from . import evaluate as verb
     from . import findings
 
-    options["crops"] = int(options["crops"] or 1)
     command = f"i3d {shlex.join(sys.argv[1:])}"
     evaluations = []
     for number, evaluation in verb.evaluate_splits(

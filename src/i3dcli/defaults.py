@@ -22,6 +22,7 @@ FLOW_FORMATS = ("jpg", "zip", "npy", "flo")  # the first is what mmaction2 and T
 JPEG_QUALITY = 95  # OpenCV's default
 
 MODEL = "kinetics400"  # the zoo's name of the weights used when none are named
+TEST_CLIPS = 10  # per video, of those who score clips; Wang et al., "Non-local Neural Networks", section 5.1
 TOP_K = 5  # labels shown per video
 STREAMS = ("rgb", "flow")  # in the order they are always listed
 IN_CHANNELS = {"rgb": 3, "flow": 2}

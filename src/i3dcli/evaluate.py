@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .datasets import Dataset, Sample, load_dataset, report_missing
-from .defaults import FLOW_BOUND, STREAMS
-from .distributed import ALONE, Group, process_group
+from .defaults import FLOW_BOUND, TEST_CLIPS
+from .distributed import process_group
 from .errors import VideoError, shown
 from .files import make_folder, write_text
 from .findings import Evaluation, Findings, assess, comparisons
@@ -23,47 +23,24 @@ from .lists import read_class_names
 from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
 from .scores import Scores, join, read_scores, write_scores
-from .scoring import match_classes, score_samples, scored_part
+from .scoring import Scoring, match_classes, score_samples, scored_part
 from .two_stream import TwoStream, choose_device, load_model
 from .video import Video
-from .views import FULL, Protocol
+from .views import Protocol
 
-CLIPS = 10  # per video, of --protocol clips
 MISTAKES = 24  # shown in the report
 THUMBNAIL = 128  # pixels, the shorter side
 
 
 def evaluate(
-    model: TwoStream,
-    dataset: Dataset,
-    *,
-    protocol: Protocol = FULL,
-    flow_dir: str | None = None,
-    weights: tuple[float, float] = (1, 1),
-    out: str | Path | None = None,
-    strict: bool = False,
-    group: Group = ALONE,
-    note: Callable[[str], None] = lambda text: None,
-    progress: bool = False,
+    model: TwoStream, dataset: Dataset, how: Scoring = Scoring(), *, weights: tuple[float, float] = (1, 1)
 ) -> Evaluation:
-    """Score the test part of a dataset, or all of one that has no parts, and measure it; see `score_samples`.
+    """Score the test part of a dataset, or all of one that has no parts, and measure it.
 
-    `weights` are those of RGB and flow in the mean of their logits.
+    `weights` are those of RGB and flow in the mean of their logits. Raises what `score_samples` does.
     """
-    samples, classes = match_classes(dataset, model.labels, note=note if group.first else lambda text: None)
-    scored = score_samples(
-        model,
-        samples,
-        classes=classes,
-        multi_label=dataset.multi_label,
-        protocol=protocol,
-        flow_dir=flow_dir,
-        out=out,
-        strict=strict,
-        group=group,
-        note=note,
-        progress=progress,
-    )
+    samples, classes = match_classes(dataset, model.labels, note=how.note_once)
+    scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
     return Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures)
 
 
@@ -75,12 +52,12 @@ class EvalOptions:
     model: str | None = None
     rgb: str | None = None
     flow: str | None = None
-    stream: str | None = None
+    streams: tuple[str, ...] | None = None  # None: those that there are weights for
     flow_dir: str | None = None
     protocol: str = "full"
     max_frames: int | None = None
     clips: int | None = None
-    crops: int = 1
+    crops: int | None = None
     format: str = "auto"
     split: tuple[int, ...] = (1,)
     root: str | None = None
@@ -93,7 +70,16 @@ class EvalOptions:
     device: str = "auto"
 
     def views(self) -> Protocol:
-        return Protocol(max_frames=self.max_frames) if self.protocol == "full" else Protocol(self.clips or CLIPS, self.crops)
+        if self.protocol == "full":
+            return Protocol(max_frames=self.max_frames)
+        return Protocol(self.clips or TEST_CLIPS, self.crops or 1)
+
+    def of_split(self, split: int) -> EvalOptions:
+        """With the number in place of `{split}`; of several splits, each has an output folder of its own."""
+        paths = {name: getattr(self, name) for name in ("rgb", "flow", "flow_dir", "out")}
+        if self.out is not None and len(self.split) > 1 and "{split}" not in self.out:
+            paths["out"] = str(Path(self.out) / "split{split}")
+        return replace(self, **{name: path and path.replace("{split}", str(split)) for name, path in paths.items()})
 
     def dataset(self, split: int) -> Dataset:
         """The split's videos. Raises DatasetError."""
@@ -108,44 +94,32 @@ def evaluate_splits(
 ) -> Iterator[tuple[int, Evaluation]]:
     """Each split's number and evaluation, its outputs written; in the first process of a group only. Raises I3DError."""
     if options.scores:
-        saved = join([read_scores(path) for path in options.scores], options.scores)
-        evaluation = Evaluation(saved, assess(saved, weights=options.fusion_weights))
-        if options.out is not None:
-            write_outputs(options.out, evaluation, command=command, protocol=None)
-        yield options.split[0], evaluation
+        yield options.split[0], evaluate_saved(options, command=command)
         return
+    protocol = options.views()
     with process_group(choose_device(options.device)) as (group, device):
-        for split in options.split:
-            dataset = options.dataset(split)
-            rgb, flow, flow_dir, out = (
-                None if path is None else path.replace("{split}", str(split))
-                for path in (options.rgb, options.flow, options.flow_dir, options.out)
-            )
-            streams = STREAMS if options.stream == "both" else (options.stream,) if options.stream else None
-            paths = {stream: path for stream, path in (("rgb", rgb), ("flow", flow)) if stream in (streams or STREAMS)}
-            model = load_model(options.model, **paths, streams=streams, device=device)
-            if out is not None and len(options.split) > 1 and "{split}" not in str(options.out):
-                out = str(Path(out) / f"split{split}")
-            say = note if group.first else lambda text: None
-            report_missing(dataset, say, strict=options.strict)
-            say(f"{dataset.summary}; {model.name}, {options.views()}, on {device}")
-            evaluation = evaluate(
-                model,
-                dataset,
-                protocol=options.views(),
-                flow_dir=flow_dir,
-                weights=options.fusion_weights,
-                out=out,
-                strict=options.strict,
-                group=group,
-                note=note,
-                progress=progress,
-            )
-            if not group.first:
-                continue
-            if out is not None:
-                write_outputs(out, evaluation, command=command, protocol=options.views(), samples=scored_part(dataset))
-            yield split, evaluation
+        datasets = [options.dataset(split) for split in options.split]  # all of them, before hours go into the first
+        for split, dataset in zip(options.split, datasets, strict=True):
+            chosen = options.of_split(split)
+            model = load_model(chosen.model, rgb=chosen.rgb, flow=chosen.flow, streams=chosen.streams, device=device)
+            how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
+            report_missing(dataset, how.note_once, strict=options.strict)
+            how.note_once(f"{dataset.summary}; {model.name}, {protocol}, on {device}")
+            evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
+            if group.first:
+                if chosen.out is not None:
+                    samples = scored_part(dataset)
+                    write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=samples)
+                yield split, evaluation
+
+
+def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
+    """The evaluation of saved scores, its outputs written. Raises I3DError."""
+    saved = join([read_scores(path) for path in options.scores], options.scores)
+    evaluation = Evaluation(saved, assess(saved, weights=options.fusion_weights))
+    if options.out is not None:
+        write_outputs(options.out, evaluation, command=command, protocol=None)
+    return evaluation
 
 
 def write_outputs(

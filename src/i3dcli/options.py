@@ -209,13 +209,25 @@ def numbers_from_text(kind: type[float]) -> Callable[[click.Context, click.Param
     return read
 
 
+def chosen_streams(*, model: str | None, rgb: str | None, flow: str | None, stream: str | None) -> tuple[str, ...] | None:
+    """The streams that options ask for, None for those that there are weights for.
+
+    Raises UsageError for weights that are named twice, or not at all for a stream.
+    """
+    given = [name for name, path in (("rgb", rgb), ("flow", flow)) if path is not None]
+    if given and model is not None:
+        raise click.UsageError("--model and --rgb or --flow name weights twice; give one or the other.")
+    wanted = defaults.STREAMS if stream == "both" else (stream,) if stream else None
+    missing = [f"--{name}" for name in wanted or () if given and name not in given]
+    if missing:
+        raise click.UsageError(f"--stream {stream} needs {' and '.join(missing)} PATH too.")
+    return wanted
+
+
 def check_eval_options(options: dict[str, Any]) -> None:
     """Raise UsageError for options of eval that contradict each other."""
-    weights = [name for name in ("model", "rgb", "flow") if options[name]]
-    stream = options["stream"]
-    wanted = defaults.STREAMS if stream == "both" else (stream,) if stream else ()
-    missing = [f"--{name}" for name in wanted if weights and not options["model"] and not options[name]]
-    both = stream in (None, "both") and (options["model"] or (options["rgb"] and options["flow"]))
+    weights = [name for name in ("model", "rgb", "flow") if options[name] is not None]
+    both = options["streams"] in (None, defaults.STREAMS) and weights in (["model"], ["rgb", "flow"])
     complaints = (
         (options["scores"] and weights, "--scores are fused without a network; leave out --model, --rgb and --flow."),
         (
@@ -224,13 +236,11 @@ def check_eval_options(options: dict[str, Any]) -> None:
         ),
         (options["scores"] and options["source"], "--scores hold the labels of their videos; leave out SPLIT."),
         (not options["scores"] and not options["source"], "Missing argument 'SPLIT', the videos to score."),
-        (options["model"] and len(weights) > 1, "--model and --rgb or --flow name weights twice; give one or the other."),
         (
             options["protocol"] == "full" and (options["clips"] or options["crops"]),
             "--clips and --crops are for --protocol clips.",
         ),
         (options["protocol"] == "clips" and options["max_frames"], "--max-frames is for --protocol full."),
-        (bool(missing), f"--stream {stream} needs {' and '.join(missing)} PATH too."),
         (
             options["sweep_fusion"] and not options["scores"] and not both,
             "--sweep-fusion needs the weights of both streams.",

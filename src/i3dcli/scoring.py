@@ -27,6 +27,28 @@ from .views import FULL, Clips, Protocol
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How videos are scored.
+
+    With an output folder, scores are kept as they come, and a run that was interrupted goes on where it stopped. A video
+    that cannot be read is a failure, or with `strict` an error. `note` gets lines for people.
+    """
+
+    protocol: Protocol = FULL
+    flow_dir: str | None = None
+    out: str | Path | None = None
+    strict: bool = False
+    group: Group = ALONE
+    note: Callable[[str], None] = lambda text: None
+    progress: bool = False
+
+    def note_once(self, text: str) -> None:
+        """Note what every process of the group knows."""
+        if self.group.first:
+            self.note(text)
+
+
+@dataclass(frozen=True)
 class Failure:
     """A video that could not be scored, and why."""
 
@@ -73,38 +95,31 @@ def match_classes(
 def score_samples(
     model: TwoStream,
     samples: Sequence[Sample],
+    how: Scoring = Scoring(),
     *,
     classes: tuple[str, ...] | None = None,
     multi_label: bool = False,
-    protocol: Protocol = FULL,
-    flow_dir: str | None = None,
-    out: str | Path | None = None,
-    strict: bool = False,
-    group: Group = ALONE,
-    note: Callable[[str], None] = lambda text: None,
-    progress: bool = False,
 ) -> Scored:
     """Score `samples`, whose labels are the model's class ids, in all processes of a group; the result is on each of them.
 
-    `classes` replaces the names of the model's classes. With an output folder, scores are kept as they come, and a run
-    that was interrupted goes on where it stopped. A video that cannot be read is a failure, or with `strict` an error.
-    Raises VideoError, DatasetError and I3DError.
+    `classes` replaces the names of the model's classes. Raises VideoError, DatasetError and I3DError.
     """
-    stored = FlowFolder(Path(flow_dir)) if flow_dir is not None and "flow" in model.nets else None
+    group, protocol = how.group, how.protocol
+    stored = FlowFolder(Path(how.flow_dir)) if how.flow_dir is not None and "flow" in model.nets else None
     check_flow(stored, samples)
-    log = None if out is None else ScoreLog(Path(out), fingerprint(model, protocol, flow_dir), group)
+    log = None if how.out is None else ScoreLog(Path(how.out), fingerprint(model, protocol, how.flow_dir), group)
     kept = merged(group.gather({} if log is None else log.read()))  # nobody writes before all have read
     todo = [sample for sample in samples if shown(sample.path) not in kept]
     new: dict[str, Logits] = {}
     failures = []
-    shows = progress and group.first
+    shows = how.progress and group.first
     bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
     with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, stored)) as found:
         for sample, outcome in found:
             if isinstance(outcome, VideoError):
-                if strict:
+                if how.strict:
                     raise outcome
-                note(f"Error: {outcome}")
+                how.note(f"Error: {outcome}")
                 failures.append(Failure(shown(sample.path), str(outcome)))
             else:
                 new[shown(sample.path)] = outcome
