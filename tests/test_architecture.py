@@ -11,7 +11,7 @@ SOURCE = Path(i3dcli.__file__).parent
 LAYERS = (  # top to bottom; modules of a row do not know each other, but for those that are listed later in it
     ("__main__",),
     ("cli",),
-    ("options",),
+    ("options", "gate"),
     ("predict", "extract", "inflate", "train", "evaluate"),
     ("findings", "scoring"),
     ("conversion", "two_stream"),
@@ -78,7 +78,9 @@ def test_imports_point_down(path):
         assert ours is None or ORDER.index(ours) > ORDER.index(name), f"{name} imports {ours}"
 
 
-@pytest.mark.parametrize(("library", "home"), [("click", {"cli", "options"}), ("av", {"video"}), ("numba", {"flow._tvl1_cpu"})])
+@pytest.mark.parametrize(
+    ("library", "home"), [("click", {"cli", "gate", "options"}), ("av", {"video"}), ("numba", {"flow._tvl1_cpu"})]
+)
 def test_a_library_is_known_to_one_room(library, home):
     assert {module_name(path) for path in MODULES if (None, library) in set(imports(path))} == home
 

@@ -1,9 +1,11 @@
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -15,8 +17,10 @@ from click.testing import CliRunner
 from media import moving, write_audio, write_video
 
 import i3dcli
+from i3dcli import predict as verb
 from i3dcli.cli import main
 from i3dcli.defaults import TVL1
+from i3dcli.scores import read_scores
 
 
 @pytest.fixture
@@ -133,7 +137,29 @@ def test_damage_is_noted_beside_the_prediction(run, tmp_path):
 
 def test_files_that_could_not_be_written_are_refused_before_the_work(run, video, tmp_path):
     one_line(run(video, "--scores", tmp_path / "no" / "scores.npz"), 1, "cannot write", "there is no folder")
-    one_line(run(video, "--features", tmp_path), 1, "cannot write", "it is a folder")
+    (tmp_path / "folder.npz").mkdir()
+    one_line(run(video, "--features", tmp_path / "folder.npz"), 1, "cannot write", "it is a folder")
+
+
+def test_nothing_is_written_over_what_is_read_or_written_already(run, video, tmp_path):
+    shutil.copy(video, tmp_path / "video.npz")
+    (tmp_path / "list.npz").write_text(f"{video}\n")
+    for source, out in ((tmp_path / "video.npz", "video.npz"), (f"@{tmp_path / 'list.npz'}", "list.npz")):
+        one_line(run(source, "--scores", tmp_path / out), 1, f"cannot write: {tmp_path / out}: it is what is read")
+    same = tmp_path / "both.npz"
+    one_line(run(video, "--scores", same, "--features", same), 1, f"cannot write: {same}: it is what is read or written")
+
+
+def test_what_was_done_before_an_interruption_is_kept_and_said(run, video, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        yield from itertools.islice(whole(*arguments, **options), 1)
+        raise KeyboardInterrupt
+
+    whole = verb.predict_videos
+    monkeypatch.setattr(verb, "predict_videos", interrupted)
+    result = run(video, video, "--scores", tmp_path / "scores.npz")
+    assert result.exit_code == 1 and f"Note: interrupted after 1 videos, which are in {tmp_path}/scores.npz\n" in result.stderr
+    assert len(read_scores(tmp_path / "scores.npz").paths) == 1
 
 
 def test_wrong_weights_and_labels_are_one_line(run, checkpoints, video, tmp_path):
@@ -155,6 +181,10 @@ def test_wrong_weights_and_labels_are_one_line(run, checkpoints, video, tmp_path
         (["predict", "x", "--stream", "audio"], "'audio' is not one of"),
         (["predict", "x", "--rgb", "a.pt", "--model", "kinetics400"], "--model and --rgb or --flow name weights twice"),
         (["predict", "x", "--rgb", "a.pt", "--stream", "both"], "--stream both needs --flow PATH too"),
+        (["predict", ""], "Invalid value for 'VIDEO...': it is empty."),
+        (["predict", "x", "--rgb", ""], "Invalid value for '--rgb': it is empty."),
+        (["train", "x", "--out", ""], "Invalid value for '--out': it is empty."),
+        (["predict", "x", "--scores", "scores.npy"], "--scores 'scores.npy' is not .npz."),
         (["predict", "x", "--json", "--csv"], "--json and --csv are two forms"),
         (["predict", "x", "--frobnicate"], "No such option '--frobnicate'"),
         (["predct"], "No such command 'predct'"),

@@ -34,6 +34,33 @@ def test_what_cannot_be_written_is_named(tmp_path):
         check_writable(tmp_path / "absent" / "file")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and permissions are others there")
+def test_a_link_stays_one_and_a_replaced_file_leaves_its_permissions(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "file").chmod(0o600)
+    (tmp_path / "link").symlink_to("file")
+    with atomic_write(tmp_path / "link") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for write in (check_writable, lambda path: atomic_write(path).__enter__()):
+        with pytest.raises(I3DError, match=r"^cannot write: .*/pipe: it is no regular file; give another name$"):
+            write(tmp_path / "pipe")
+
+
+def test_what_is_read_is_not_written_to(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.pt").touch()
+    check_writable("other.pt", others=["weights.pt"])
+    with pytest.raises(I3DError, match=r"^cannot write: weights.pt: it is what is read or written besides; give another name$"):
+        check_writable("weights.pt", others=["a.mp4", tmp_path / "weights.pt"])
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
 def test_a_lock_is_held_by_one_and_is_lost_with_what_it_is_on(tmp_path, make):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,10 @@ import click
 from . import __version__, defaults, recipes
 from .datasets import FORMATS
 from .errors import I3DError, shown
+from .gate import ErrorGate, say
 from .options import (
     COUNT,
+    NAME,
     POSITIVE,
     TIMELINE_OPTIONS,
     Span,
@@ -37,38 +38,6 @@ if TYPE_CHECKING:
     from .two_stream import TwoStream
 
 
-class OneLineUsageError(click.ClickException):
-    """A wrong command line, told in one line as every other error, exit code 2."""
-
-    exit_code = click.UsageError.exit_code
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """This package's errors become one line on stderr and exit code 1; wrong usage, one line and exit code 2."""
-    try:
-        yield
-    except I3DError as error:
-        raise click.ClickException(str(error)) from error
-    except click.exceptions.NoArgsIsHelpError:
-        raise
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "i3d"
-        raise OneLineUsageError(f"{error.format_message()} See {path} -h.") from error
-
-
-class ErrorGate(click.Group):
-    """The one place where errors become lines and exit codes."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with one_line_errors():
-            return super().make_context(*args, **kwargs)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with one_line_errors():
-            return super().invoke(ctx)
-
-
 @click.group(cls=ErrorGate, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="i3d")
 def main() -> None:
@@ -80,13 +49,13 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
     if wanted:
         from . import zoo
 
-        click.echo(zoo.as_table())
+        say(zoo.as_table())
         ctx.exit()
 
 
 @main.command()
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@click.option("--model", metavar="NAME", help=f"Weights by name.  [default: {defaults.MODEL}]")
+@click.argument("videos", nargs=-1, type=NAME, required=True, metavar="VIDEO...")
+@click.option("--model", type=NAME, metavar="NAME", help=f"Weights by name.  [default: {defaults.MODEL}]")
 @click.option(
     "--list-models",
     is_flag=True,
@@ -95,28 +64,28 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
     callback=list_models,
     help="Print these names, and what they are.",
 )
-@click.option("--rgb", type=click.Path(), metavar="PATH", help="Checkpoint of the RGB stream, in place of --model.")
-@click.option("--flow", type=click.Path(), metavar="PATH", help="Checkpoint of the flow stream, in place of --model.")
-@click.option("--flow-dir", type=click.Path(), metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
+@click.option("--rgb", type=NAME, metavar="PATH", help="Checkpoint of the RGB stream, in place of --model.")
+@click.option("--flow", type=NAME, metavar="PATH", help="Checkpoint of the flow stream, in place of --model.")
+@click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
 @click.option(
     "--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to run.  [default: both, or those given]"
 )
 @click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Labels to print.")
-@click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
-@click.option("--labels", metavar="FILE|NAME", help="Names of the classes, one per line, or a model's, as kinetics400.")
+@click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
+@click.option(
+    "--labels", type=NAME, metavar="FILE|NAME", help="Names of the classes, one per line, or a model's, as kinetics400."
+)
 @click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
 @click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
-@click.option("--scores", type=click.Path(), metavar="FILE.npz", help="Write the logits of each stream.")
-@click.option(
-    "--features", type=click.Path(), metavar="FILE.npz", help="Write the features before the classifier, with their seconds."
-)
+@click.option("--scores", type=NAME, metavar="FILE.npz", help="Write the logits of each stream.")
+@click.option("--features", type=NAME, metavar="FILE.npz", help="Write the features before the classifier, with their seconds.")
 @click.option("--timeline", is_flag=True, help="Print the labels of each window of a video, not of the whole.")
 @click.option(
     "--window", callback=span_from_text, metavar="N|Ns", help="Frames or seconds.  [default: a clip of the model's training]"
 )
 @click.option("--stride", callback=span_from_text, metavar="N|Ns", help="From window to window.  [default: the window]")
-@click.option("--plot", type=click.Path(), metavar="FILE.png|.svg", help="Draw the timeline of one video.")
-@click.option("--annotate", type=click.Path(), metavar="FILE.mp4", help="Write one video with each window's labels on it.")
+@click.option("--plot", type=NAME, metavar="FILE.png|.svg", help="Draw the timeline of one video.")
+@click.option("--annotate", type=NAME, metavar="FILE.mp4", help="Write one video with each window's labels on it.")
 @click.option("--show-flow", is_flag=True, help="Show the flow too in the video of --annotate.")
 @click.pass_context
 def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, **options: Any) -> None:
@@ -133,14 +102,15 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     check_timeline_options(videos, options)
     over_time = {name: options.pop(name) for name in TIMELINE_OPTIONS}
     scores, features, flow_dir = (options.pop(name) for name in ("scores", "features", "flow_dir"))
-    check_outputs(scores, features, over_time["plot"], over_time["annotate"])
+    sources = [*(video.removeprefix("@") for video in videos), *videos, *(options[name] for name in ("rgb", "flow", "labels"))]
+    check_outputs(scores, features, over_time["plot"], over_time["annotate"], inputs=sources)
     model = model_from_options(**options)
     timeline = timeline_from_options(model, top_k=top_k, **over_time)
     from . import predict as verb
 
     show = partial(verb.as_json if json else verb.as_csv if csv else verb.as_table, timeline=timeline is not None)
     if csv:
-        click.echo(",".join(verb.csv_fields(timeline=timeline is not None)))
+        say(",".join(verb.csv_fields(timeline=timeline is not None)))
     done, failed = [], False
     try:
         wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
@@ -152,8 +122,13 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
                 say(show(outcome, top_k))
                 if scores or features:
                     done.append(outcome)
-    finally:  # what is done is kept, also when the next video is interrupted
-        verb.write_outputs(done, scores=scores, features=features)
+    except BaseException:
+        if done:  # what is done is kept
+            verb.write_outputs(done, scores=scores, features=features)
+            files = " and ".join(shown(path) for path in (scores, features) if path)
+            say(f"Note: interrupted after {len(done)} videos, which are in {files}", err=True)
+        raise
+    verb.write_outputs(done, scores=scores, features=features)
     ctx.exit(1 if failed else 0)
 
 
@@ -183,8 +158,8 @@ def frames_in(span: Span, fps: float) -> int:
 
 
 @main.command("extract-flow")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--out", required=True, type=click.Path(), metavar="DIR", help="Where each video gets a folder of its own.")
+@click.argument("inputs", nargs=-1, type=NAME, required=True, metavar="INPUT...")
+@click.option("--out", required=True, type=NAME, metavar="DIR", help="Where each video gets a folder of its own.")
 @click.option(
     "--format", type=click.Choice(defaults.FLOW_FORMATS), default=defaults.FLOW_FORMATS[0], help="How flow is stored."
 )
@@ -233,11 +208,11 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
 
 
 @main.command()
-@click.argument("source", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), metavar="FILE", help="Where the checkpoint is written.")
+@click.argument("source", type=NAME)
+@click.option("--out", required=True, type=NAME, metavar="FILE", help="Where the checkpoint is written.")
 @click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Input of the I3D.")
 @click.option("--num-classes", type=click.IntRange(1), metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
-@click.option("--classes", type=click.Path(), metavar="FILE", help="Names of the new head's classes, one per line.")
+@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes, one per line.")
 @click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
 def inflate(source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool) -> None:
     """Turn the 2D ImageNet weights at SOURCE (torchvision's GoogLeNet) into an I3D to train, with a new random head.
@@ -251,7 +226,7 @@ def inflate(source: str, out: str, stream: str, num_classes: int | None, classes
     """
     if classes is not None and num_classes is not None:
         raise click.UsageError("--classes and --num-classes name the classes twice; give one or the other.")
-    check_outputs(out)
+    check_outputs(out, inputs=[source, classes])
     from . import inflate as verb
     from .checkpoints import save_checkpoint
     from .files import read_labels
@@ -265,7 +240,7 @@ def inflate(source: str, out: str, stream: str, num_classes: int | None, classes
     count = num_classes or len(names or ())
     result = verb.inflate_checkpoint(source, stream=stream, num_classes=count, classes=names, rescale=not no_rescale)
     save_checkpoint(result.net, out)
-    click.echo(result.as_table())
+    say(result.as_table())
 
 
 def check_cuda(device: str) -> None:
@@ -280,14 +255,6 @@ def check_cuda(device: str) -> None:
             raise I3DError("no Triton: --device cuda: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line without spoiling a progress bar."""
-    from tqdm import tqdm
-
-    with tqdm.external_write_mode():
-        click.echo(text, err=err)
-
-
 def model_from_options(
     model: str | None, rgb: str | None, flow: str | None, stream: str | None, device: str, labels: str | None
 ) -> TwoStream:
@@ -300,23 +267,25 @@ def model_from_options(
     return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
 
 
-def check_outputs(*paths: str | None) -> None:
-    """Refuse output files that could not be written, before hours of work go by."""
+def check_outputs(*paths: str | None, inputs: Iterable[str | None]) -> None:
+    """Refuse output files that could not be written, or only over an input or each other, before hours of work go by."""
     from .files import check_writable
 
+    taken = [path for path in inputs if path is not None]
     for path in paths:
         if path is not None:
-            check_writable(path)
+            check_writable(path, others=taken)
+            taken.append(path)
 
 
 @main.command()
-@click.argument("train", required=False, metavar="[TRAIN]")
-@click.option("--out", required=True, type=click.Path(), metavar="RUN", help="The run's folder: checkpoints, log, curves.")
+@click.argument("train", type=NAME, required=False, metavar="[TRAIN]")
+@click.option("--out", required=True, type=NAME, metavar="RUN", help="The run's folder: checkpoints, log, curves.")
 @click.option(
     "--recipe", type=click.Choice(list(recipes.RECIPES)), help="The numbers of a paper, printed; options override them."
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN; its options need not be given again.")
-@click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to train.")
+@click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to train.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that read videos.  [default: a core each but one, up to 8]")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
 @click.option("--log-every", type=COUNT, metavar="STEPS", help="Add rows to log.csv between epochs.")
@@ -353,16 +322,16 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
             say(f"Stopped after step {result.step}: {shown(out)}: go on with --resume", err=True)
         ctx.exit(128 + result.stopped_by)
     if result.first:
-        click.echo(verb.as_text(result, out))
+        say(verb.as_text(result, out))
 
 
 @main.command("eval")
-@click.argument("source", required=False, metavar="[SPLIT]")
-@click.option("--model", metavar="NAME", help="Weights by name.")
-@click.option("--rgb", type=click.Path(), metavar="PATH", help="Checkpoint of RGB; {split} stands for the number of a split.")
-@click.option("--flow", type=click.Path(), metavar="PATH", help="Checkpoint of flow, likewise.")
+@click.argument("source", type=NAME, required=False, metavar="[SPLIT]")
+@click.option("--model", type=NAME, metavar="NAME", help="Weights by name.")
+@click.option("--rgb", type=NAME, metavar="PATH", help="Checkpoint of RGB; {split} stands for the number of a split.")
+@click.option("--flow", type=NAME, metavar="PATH", help="Checkpoint of flow, likewise.")
 @click.option("--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to score.  [default: those given]")
-@click.option("--flow-dir", type=click.Path(), metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
+@click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
 @click.option("--protocol", type=click.Choice(["full", "clips"]), default="full", help="Every frame, or clips and crops.")
 @click.option("--max-frames", type=COUNT, help=f"Of full: look at no more frames; the paper's are {defaults.MAX_CLIP_LEN}.")
 @click.option("--clips", type=COUNT, help=f"Of clips: how many per video.  [default: {defaults.TEST_CLIPS}]")
@@ -380,19 +349,19 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
     metavar="1,2,3",
     help="Of UCF-101, HMDB-51.",
 )
-@click.option("--root", type=click.Path(), help="The folder in which the videos lie.  [default: that of the list]")
-@click.option("--classes", type=click.Path(), help="Names of the classes, one per line, for lists of numbers.")
+@click.option("--root", type=NAME, help="The folder in which the videos lie.  [default: that of the list]")
+@click.option("--classes", type=NAME, help="Names of the classes, one per line, for lists of numbers.")
 @click.option("--first-label", type=click.IntRange(0, 1), help="The number of the first class in a list.  [default: 0]")
 @click.option(
-    "--scores", multiple=True, type=click.Path(), metavar="FILE.npz", help="Saved scores to fuse, in place of running networks."
+    "--scores", multiple=True, type=NAME, metavar="FILE.npz", help="Saved scores to fuse, in place of running networks."
 )
 @click.option(
     "--fusion-weights", callback=numbers_from_text(float), default="1,1", metavar="RGB,FLOW", help="In the mean of the logits."
 )
 @click.option("--sweep-fusion", is_flag=True, help="Print the accuracy for fusion weights from 0 to 1, too.")
-@click.option("--out", type=click.Path(), metavar="DIR", help="Write metrics, scores, tables and report.html here.")
+@click.option("--out", type=NAME, metavar="DIR", help="Write metrics, scores, tables and report.html here.")
 @click.option("--strict", is_flag=True, help="Stop at a video that cannot be read.")
-@click.option("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
+@click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.pass_context
 def evaluate(ctx: click.Context, /, **options: Any) -> None:
     """Score checkpoints on SPLIT (all that train takes): the accuracy of RGB, flow and two-stream, with 95 % intervals.
@@ -423,5 +392,5 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
         title = [f"split {number}"] if len(options["split"]) > 1 else []
         say("\n".join([*title, findings.as_table(evaluation), *([findings.sweep_table(evaluation.scores)] if sweep else [])]))
     if len(evaluations) > 1:
-        click.echo(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
+        say(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
     ctx.exit(1 if any(evaluation.failures for evaluation in evaluations) else 0)

@@ -36,7 +36,7 @@ def convert(
     """
     if layout not in LAYOUTS or stream not in (None, *STREAMS):
         raise ValueError(f"expected a layout of {LAYOUTS} and a stream of {STREAMS}, got {layout = }, {stream = }")
-    check_writable(dst)
+    check_writable(dst, others=[src])
     net, known = load_named(src, stream)
     names = known if classes is None else tuple(classes)
     if names is not None and len(names) != net.num_classes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -34,14 +35,20 @@ def foreign(head: bytes) -> str | None:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it is synced and renamed on success, removed on any failure."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    """A temporary path beside `path` to write to; it is synced and renamed on success, removed on any failure.
+
+    A link stays one, and what it leads to is replaced; a file that is replaced leaves its permissions. Raises I3DError.
+    """
+    target = Path(os.path.realpath(path))
+    check_regular(path)
+    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
     try:
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with suppress(FileNotFoundError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+        os.replace(temporary, target)
     except OSError as error:
         raise I3DError(f"cannot write: {shown(path)}: {error.strerror or error}") from error
     finally:
@@ -75,11 +82,20 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_bytes(text.encode("utf-8", "replace"))
 
 
-def check_writable(path: str | Path) -> None:
-    """Raise I3DError unless a file can be made at `path`."""
-    folder = Path(path).parent
+def check_regular(path: str | Path) -> None:
+    """Raise I3DError for a path that something else than a file is at, such as a device."""
     if Path(path).is_dir():
         raise I3DError(f"cannot write: {shown(path)}: it is a folder; give the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise I3DError(f"cannot write: {shown(path)}: it is no regular file; give another name")
+
+
+def check_writable(path: str | Path, *, others: Iterable[str | Path] = ()) -> None:
+    """Raise I3DError unless a file can be made at `path` that is none of `others`."""
+    folder = Path(os.path.realpath(path)).parent
+    check_regular(path)
+    if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
+        raise I3DError(f"cannot write: {shown(path)}: it is what is read or written besides; give another name")
     if not folder.is_dir():
         raise I3DError(f"cannot write: {shown(path)}: there is no folder {shown(folder)}; create it first")
     if not os.access(folder, os.W_OK):

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from .extract import FlowOptions
 
 
+class Name(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
+    """A path, or another name; the empty one is of a variable that is not set."""
+
+    name = "path"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "":
+            self.fail("it is empty.", param, ctx)
+        return value
+
+
+NAME = Name()
+
 Span = tuple[float, str]  # a number, and its unit: frames or seconds
 
 
@@ -54,6 +67,10 @@ def check_timeline_options(videos: tuple[str, ...], options: dict[str, Any]) -> 
         ((plot or annotate) and len(videos) > 1, f"--plot and --annotate draw one video; got {len(videos)}."),
         (plot and not plot.lower().endswith((".png", ".svg")), f"--plot {plot!r} is neither .png nor .svg."),
         (annotate and not annotate.lower().endswith(".mp4"), f"--annotate {annotate!r} is not .mp4."),
+        *(
+            (options[name] and not options[name].lower().endswith(".npz"), f"--{name} {options[name]!r} is not .npz.")
+            for name in ("scores", "features")
+        ),
     )
     for wrong, text in complaints:
         if wrong:
@@ -135,16 +152,16 @@ def frame_rate(text: str) -> float | None:
 COUNT, FRACTION = click.IntRange(1), FloatRange(0)
 
 TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are there
-    ("val", click.Path(), "Validation videos, where TRAIN does not name them itself."),
+    ("val", NAME, "Validation videos, where TRAIN does not name them itself."),
     ("format", click.Choice(["auto", *FORMATS]), "How TRAIN and --val name videos and labels."),
     ("split", click.IntRange(1, 3), "Of UCF-101 and HMDB-51."),
-    ("root", click.Path(), "The folder in which the videos lie.  [default: that of the list]"),
-    ("classes", click.Path(), "Names of the classes, one per line, for lists of numbers."),
+    ("root", NAME, "The folder in which the videos lie.  [default: that of the list]"),
+    ("classes", NAME, "Names of the classes, one per line, for lists of numbers."),
     ("first-label", click.IntRange(0, 1), "The number of the first class in a list.  [default: 0]"),
-    ("flow-dir", click.Path(), "Where extract-flow put the flow; for --stream flow."),
+    ("flow-dir", NAME, "Where extract-flow put the flow; for --stream flow."),
     ("strict", bool, "Stop at a video that cannot be read, in place of taking another."),
     ("stream", click.Choice(defaults.STREAMS), "Which stream to train."),
-    ("init", str, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
+    ("init", NAME, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
     ("width", POSITIVE, "Channels of each layer, as a fraction of the paper's."),
     ("dropout", FloatRange(0, 1, max_open=True), "Before the classifier."),
     ("clip-len", COUNT, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),

@@ -264,7 +264,7 @@ def load_model(
         paths = {stream: path for stream, path in files.items() if streams is None or stream in streams}
         title, known = " + ".join(path.name for path in paths.values()), None
     else:
-        model = zoo.find_model(name or MODEL)
+        model = zoo.find_model(MODEL if name is None else name)
         paths, title, known = zoo.fetch(model, streams), model.name, model.classes()
     if not paths or not set(streams or ()) <= set(paths):
         raise ValueError(f"expected a file for each stream, got {streams = }, {rgb = }, {flow = }")
