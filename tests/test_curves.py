@@ -4,7 +4,8 @@ import cv2
 import pytest
 
 from i3dcli import I3DError
-from i3dcli.curves import FEW, HEIGHT, PANELS, TOP, TRAIN, VAL, WIDTH, Axes, curves, tick_labels, ticks, write_curves
+from i3dcli.curves import HEIGHT, PANELS, TOP, TRAIN, VAL, WIDTH, Axes, curves, write_curves
+from i3dcli.drawing import FEW
 
 HISTORY = [
     {"step": 0, "loss": 4.0, "top1": 0.0},
@@ -51,25 +52,6 @@ def test_a_multi_label_history_shows_its_mean_average_precision(tmp_path):
 def test_any_history_gives_a_picture(tmp_path, rows):
     write_curves(tmp_path / "curves.png", rows, metric="top1")
     assert cv2.imread(str(tmp_path / "curves.png")).shape == (640, 1600, 3)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "labels"),
-    [
-        (0, 0.7, ["0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"]),
-        (0, 6.2, ["0", "1", "2", "3", "4", "5", "6", "7"]),
-        (0, 24000, ["0", "5k", "10k", "15k", "20k", "25k"]),
-        (-0.5, 1, ["-0.5", "0", "0.5", "1"]),
-        (0, 0, ["0", "0.2", "0.4", "0.6", "0.8", "1"]),
-    ],
-)
-def test_ticks_are_round_and_span_the_values(low, high, labels):
-    assert tick_labels(ticks(low, high)) == labels
-
-
-def test_steps_have_whole_numbers_for_ticks():
-    assert ticks(0, 2, least=1) == [0, 1, 2]
-    assert tick_labels([0, 0.125, 0.25], percent=True) == ["0%", "12.5%", "25%"]
 
 
 def test_ticks_end_at_the_corners_of_the_axes():

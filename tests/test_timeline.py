@@ -15,7 +15,7 @@ from media import moving, write_video
 import i3dcli
 from i3dcli import I3DError
 from i3dcli.cli import main
-from i3dcli.timeline import BAND, COLOURS, LEFT, OTHER, RIGHT, SIZE, Times, ascii_label, chosen_classes, fitted, plotted, spans
+from i3dcli.timeline import BAND, COLOURS, LEFT, OTHER, RIGHT, SIZE, Times, chosen_classes, plotted, spans
 from i3dcli.two_stream import Prediction, TwoStream
 
 PARTS = (30, 26, 34)  # frames of the film's parts
@@ -276,12 +276,6 @@ def test_times_are_round_and_fit_the_length(end, last, unit):
     assert times.ticks()[0] == (0, "0" if end < 120 else "0:00")
     assert times.ticks()[-1][1] == last and 3 < len(times.ticks()) <= 11 and times.unit() == unit
     assert (times.x(0), times.x(end)) == (LEFT, RIGHT)
-
-
-def test_labels_that_opencv_cannot_write_become_ascii():
-    assert ascii_label("zażółć – Straße", 3) == "zazolc - Strasse"
-    assert ascii_label("相撲", 3) == "class 3" and ascii_label("相撲 (sumo)", 3) == "?? (sumo)"
-    assert fitted("passing American football", 100, 0.6).endswith("...") and fitted("yoga", 100, 0.6) == "yoga"
 
 
 def test_a_plot_that_cannot_be_written_is_an_error(tmp_path):

@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .curves import write
 from .defaults import MIN_CLIP_LEN, TOP_K
+from .drawing import EM, ascii_label, fitted, text_width, write
 from .files import atomic_write
 from .flow import Frame, Moment
 from .flow.storage import flow_picture
-from .timeline import EM, ascii_label, fitted, text_width
 from .video import Video, VideoWriter
 
 if TYPE_CHECKING:

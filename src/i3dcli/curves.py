@@ -11,17 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .drawing import BLUE, FEW, GREY, GRID, ORANGE, Colour, tick_labels, ticks, write
 from .files import atomic_write
 
 METRICS = {"top1": "top-1 accuracy", "map": "mean average precision"}
 SIZE = (1600, 640)  # pixels, width and height
 PANELS = (90, 890)  # pixels, the left edge of each panel's axes
 TOP, WIDTH, HEIGHT = 96, 660, 448  # pixels, of the axes
-FEW = 60  # points, up to which a line is thick and has dots
-
-Colour = tuple[int, int, int]
-INK, GREY, GRID = (48, 40, 36), (128, 118, 112), (236, 232, 230)  # BGR, as are all colours of OpenCV
-TRAIN, VAL = (196, 112, 32), (36, 110, 226)  # blue and orange, which colour-blind people can tell apart
+TRAIN, VAL = BLUE, ORANGE
 
 
 @dataclass(frozen=True)
@@ -76,24 +73,6 @@ def curves(history: Sequence[Mapping[str, float | int | None]], key: str) -> lis
     return found
 
 
-def ticks(low: float, high: float, *, least: float = 0.0) -> list[float]:
-    """At most eight round numbers, evenly spaced by `least` or more, that span from `low` or less to `high` or more."""
-    high = high if high > low else low + 1
-    exponent = math.floor(math.log10(high - low)) - 1
-    for step in (digits * 10.0**power for power in range(exponent, exponent + 4) for digits in (1, 2, 5)):
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first <= 7 and step >= least:
-            break
-    return [step * i for i in range(first, last + 1)]
-
-
-def tick_labels(values: Sequence[float], *, percent: bool = False) -> list[str]:
-    if percent:
-        return [f"{100 * value:g}%" for value in values]
-    scale, unit = (1000, "k") if 10_000 <= max(values) < 10_000_000 else (1, "")
-    return [f"{round(value / scale, 10):g}{unit if value else ''}" for value in values]
-
-
 def draw_panel(picture: NDArray[np.uint8], left: int, title: str, lines: Sequence[Curve], *, percent: bool) -> None:
     """One pair of axes with its ticks, grid, curves and legend; the vertical axis starts at zero."""
     steps = [step for line in lines for step in line.steps] or [0.0, 1.0]
@@ -133,19 +112,3 @@ def draw_curve(picture: NDArray[np.uint8], axes: Axes, line: Curve) -> None:
     cv2.polylines(picture, [fixed], False, line.colour, 3 if len(fixed) <= FEW else 2, cv2.LINE_AA, shift=4)
     for x, y in fixed if len(fixed) <= FEW else ():
         cv2.circle(picture, (int(x), int(y)), 5 * 16, line.colour, cv2.FILLED, cv2.LINE_AA, shift=4)
-
-
-def write(
-    picture: NDArray[np.uint8],
-    text: str,
-    x: float,
-    y: float,
-    *,
-    align: float = 0.0,
-    scale: float = 0.6,
-    colour: Colour = INK,
-) -> float:
-    """Write `text` on the baseline `y`, with `align` of its width left of `x`; returns its width in pixels."""
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    cv2.putText(picture, text, (round(x - align * width), round(y)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-    return float(width)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .curves import FEW, GREY, GRID, INK, TRAIN, VAL, Colour, tick_labels, ticks, write
+from .drawing import (
+    BLUE,
+    FEW,
+    GREY,
+    GRID,
+    INK,
+    ORANGE,
+    Colour,
+    ascii_label,
+    ascii_text,
+    fitted,
+    text_width,
+    tick_labels,
+    ticks,
+    write,
+)
 from .errors import shown
 from .files import atomic_write
 
@@ -24,21 +38,16 @@ SIZE = (1600, 720)  # pixels, width and height
 LEFT, RIGHT, TOP, BOTTOM = 90, 1140, 96, 536  # pixels, of the axes
 BAND = (552, 596)  # pixels, top and bottom of the band of top labels
 LEGEND = 1190  # pixels, its left edge
-EM = 30  # pixels, the size of letters at scale 1 of OpenCV
-SVG_EM = 28  # pixels, the same in SVG, whose fonts are wider
+SVG_EM = 28  # pixels, like EM of drawing.py, but in SVG, whose fonts are wider
 
-COLOURS: tuple[Colour, ...] = (  # BGR, as in curves.py; dark enough for white letters
-    *(TRAIN, VAL, (92, 148, 32), (190, 70, 134)),  # blue, orange, green, purple
+COLOURS: tuple[Colour, ...] = (  # BGR; dark enough for white letters
+    *(BLUE, ORANGE, (92, 148, 32), (190, 70, 134)),  # blue, orange, green, purple
     *((70, 40, 190), (150, 138, 12), (20, 140, 190), (44, 74, 110)),  # crimson, teal, ochre, brown
 )
 MAX_OTHERS = 40  # classes in grey behind them
 OTHER: Colour = (206, 200, 196)
 WHITE: Colour = (255, 255, 255)
 TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18000, 36000)  # seconds
-ASCII = str.maketrans(
-    {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
-    | {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."}
-)
 
 
 @dataclass(frozen=True)
@@ -206,32 +215,6 @@ def legend(classes: Sequence[tuple[str, Colour, float]], num_others: int) -> Ite
     if num_others:
         yield Line([(LEGEND, y - 6), (LEGEND + 28, y - 6)], OTHER, 2)
         yield Text(f"{num_others} other{'s' * (num_others > 1)}", LEGEND + 40, y, colour=GREY)
-
-
-def ascii_text(text: str) -> str:
-    """`text` in the letters that OpenCV can write: accents go, what has no likeness becomes a question mark."""
-    plain = unicodedata.normalize("NFKD", shown(text).translate(ASCII))
-    return "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()
-
-
-def ascii_label(label: str, index: int) -> str:
-    """A class's label in ASCII, or its number where nothing would be left of it."""
-    plain = ascii_text(label)
-    return plain if any(character.isalnum() for character in plain) else f"class {index}"
-
-
-def text_width(text: str, scale: float) -> float:
-    """About as many pixels as `text` takes."""
-    return float(cv2.getTextSize(ascii_text(text), cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0])
-
-
-def fitted(text: str, width: float, scale: float) -> str:
-    """`text`, cut off with dots where it is wider than `width` pixels."""
-    if text_width(text, scale) <= width:
-        return text
-    while text and text_width(text + "...", scale) > width:
-        text = text[:-1]
-    return text.rstrip() + "..." if text else ""
 
 
 def as_png(shapes: Iterable[Shape]) -> bytes:
