@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from i3dcli import tensor_bundle
-from i3dcli.tensor_bundle import crc32c, masked
+from i3dcli import leveldb
+from i3dcli.leveldb import crc32c, masked
 
 INDEXES = Path(__file__).with_name("data") / "tf_index"
 MAGIC = 0xDB4775248B80FB57
@@ -116,10 +116,10 @@ def append_block(out, data, *, snappy=False):
 
 def spans(index):
     """Offset and size of the data blocks of an index, in order, and of its index block, the last."""
-    _, at = tensor_bundle.handle(index[-48:-8], 0)
-    last, _ = tensor_bundle.handle(index[-48:-8], at)
-    for _, value in tensor_bundle.block_entries(tensor_bundle.read_block(index, *last)):
-        yield tensor_bundle.handle(value, 0)[0]
+    _, at = leveldb.handle(index[-48:-8], 0)
+    last, _ = leveldb.handle(index[-48:-8], at)
+    for _, value in leveldb.block_entries(leveldb.read_block(index, *last)):
+        yield leveldb.handle(value, 0)[0]
     yield last
 
 

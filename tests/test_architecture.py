@@ -20,6 +20,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     (
         "layouts",
         "tensor_bundle",
+        "leveldb",
         "drawing",
         "i3d",
         "clips",
