@@ -162,11 +162,19 @@ CONTENTS = {
     "unknown": ({**narrow().state_dict(), "extra": torch.ones(1)}, "1 unknown (first extra)"),
     "shape": (
         {**narrow().state_dict(), "logits.conv3d.bias": torch.ones(6)},
-        "logits.conv3d.bias of shape (6,); expected (5,)",
+        "logits.conv3d.bias of shape (6,), expected (5,)",
     ),
     "nan": (
         {**narrow().state_dict(), "logits.conv3d.bias": torch.full((5,), torch.nan)},
         "NaN or infinity in logits.conv3d.bias",
+    ),
+    "sparse": (
+        {**narrow().state_dict(), "logits.conv3d.bias": torch.ones(5).to_sparse()},
+        "logits.conv3d.bias, a Tensor without plain numbers, expected a dense tensor",
+    ),
+    "integers": (
+        {**narrow().state_dict(), "logits.conv3d.bias": torch.ones(5, dtype=torch.int8)},
+        "logits.conv3d.bias of torch.int8, expected float weights and integer counters",
     ),
     "channels": (
         {**narrow().state_dict(), "Conv3d_1a_7x7.conv3d.weight": torch.ones(8, 4, 7, 7, 7)},
@@ -230,7 +238,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
     refused(tmp_path, "a TensorFlow checkpoint whose .index is missing")
     (tmp_path / "best.pt").touch()
     (tmp_path / "last.pt").touch()
-    refused(tmp_path, "a folder with best.pt and last.pt; name one")
+    refused(tmp_path, "a folder with best.pt and last.pt (name one)")
 
 
 def test_a_pickle_of_python_is_no_checkpoint(tmp_path):

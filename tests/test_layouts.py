@@ -117,7 +117,7 @@ def test_other_networks_two_networks_and_parts_of_one_are_refused(tmp_path):
         "more": (tensors | {"RGB/Mixed_9z/w": np.ones(1, np.float32)}, r"1 unknown \(first Mixed_9z\.w\)"),
         "scopes": (
             tensors | {key.replace("RGB/", ""): value for key, value in tensors.items()},
-            "2 networks, one without a scope and RGB/;",
+            "2 networks, one without a scope and RGB/, expected one",
         ),
         "twice": (
             tensors | {k.replace("0b_3x3", "0a_3x3"): v for k, v in tensors.items() if "Mixed_3b/Branch_1" in k},
@@ -137,7 +137,7 @@ def test_other_networks_two_networks_and_parts_of_one_are_refused(tmp_path):
     }
     for name, (content, text) in cases.items():
         refused(bundles.write_bundle(tmp_path / name, content), text)
-    refused(tmp_path, r"got a folder with 11 files \.index, added\.index and both\.index and others; expected a file, or a")
+    refused(tmp_path, r"got a folder with 11 files \.index, added\.index and both\.index and others, expected a file, or a")
     refused(tmp_path / "none.index", "cannot read weights: .*none.index: No such file")
 
 

@@ -64,7 +64,7 @@ def load_checkpoint(path: str | Path) -> I3D:
         raise wrong(path, found, "the whole network with its classifier")
     with torch.device("meta"):
         net = I3D(num_classes=head.shape[0], in_channels=first.shape[1], width=width)
-    check_tensors(state_dict, net, path)
+    check_tensors(state_dict, net.state_dict(), path, network="I3D")
     net.load_state_dict(state_dict, strict=True, assign=True)
     if own:
         net.preprocessing = Preprocessing(**content["preprocessing"])
@@ -198,7 +198,7 @@ def what_a_folder_holds(path: Path) -> str:
     names = sorted(os.listdir(path))
     weights = [name for name in names if name.endswith((".pt", ".pth"))]
     if weights:
-        return f"a folder with {' and '.join(weights[:2])}{' and others' * (len(weights) > 2)}; name one"
+        return f"a folder with {' and '.join(weights[:2])}{' and others' * (len(weights) > 2)} (name one)"
     if any(TENSORFLOW_PART.search(name) for name in names):
         return "a folder with a TensorFlow checkpoint whose .index is missing"
     return "a folder without weights"
@@ -213,7 +213,7 @@ def read_tensorflow(index: Path) -> dict[str, Tensor]:
         raise wrong(index, found, "DeepMind's Inception-v1 I3D")
     if len(scopes) > 1:
         shown_scopes = " and ".join(scope or "one without a scope" for scope in scopes)
-        raise wrong(index, f"{len(scopes)} networks, {shown_scopes}", "one; save each stream by itself")
+        raise wrong(index, f"{len(scopes)} networks, {shown_scopes}", "one", "save each stream by itself")
     names = deepmind_names(bundle.entries, scopes[0])
     for ours, count in Counter(names.values()).items():
         if count > 1:
@@ -223,28 +223,42 @@ def read_tensorflow(index: Path) -> dict[str, Tensor]:
     return {key: tensor.float() for key, tensor in tensors.items()}
 
 
-def check_tensors(state_dict: Mapping[str, Tensor], net: I3D, path: str | Path) -> None:
-    """Raise CheckpointError unless `state_dict` has just the tensors of `net`, of its shapes, all finite."""
-    expected = net.state_dict()
+def check_tensors(
+    tensors: Mapping[str, Any],
+    expected: Mapping[str, Tensor],
+    path: str | Path,
+    *,
+    network: str,
+    names: Mapping[str, str] | None = None,
+    advice: str = "",
+) -> None:
+    """Raise CheckpointError unless `tensors` are just the `expected` ones, by name, shape and kind of numbers, all finite.
+
+    `names` are what they are called in the file, where that is not what we call them.
+    """
+    names = names or {}
     optional = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
-    missing = sorted(expected.keys() - optional - state_dict.keys())
-    extra = sorted(state_dict.keys() - expected.keys())
-    if missing or extra:
-        parts = [f"{len(keys)} {what} (first {keys[0]})" for keys, what in ((missing, "missing"), (extra, "unknown")) if keys]
-        raise wrong(path, "tensors " + " and ".join(parts), "exactly the tensors of I3D")
-    for key, tensor in state_dict.items():
+    missing = sorted(expected.keys() - optional - tensors.keys())
+    unknown = sorted(names.get(key, key) for key in tensors.keys() - expected.keys())
+    if missing or unknown:
+        parts = [f"{len(keys)} {what} (first {keys[0]})" for keys, what in ((missing, "missing"), (unknown, "unknown")) if keys]
+        raise wrong(path, "tensors " + " and ".join(parts), f"exactly those of {network}", advice)
+    for key, tensor in tensors.items():
+        name = names.get(key, key)
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise wrong(path, f"{name}, a {type(tensor).__name__} without plain numbers", "a dense tensor", advice)
         if tensor.shape != expected[key].shape:
-            raise wrong(path, f"{key} of shape {tuple(tensor.shape)}", str(tuple(expected[key].shape)))
+            raise wrong(path, f"{name} of shape {tuple(tensor.shape)}", str(tuple(expected[key].shape)), advice)
         if tensor.is_floating_point() != expected[key].is_floating_point():
-            raise wrong(path, f"{key} of {tensor.dtype}", str(expected[key].dtype))
-        if not torch.isfinite(tensor).all():
-            raise wrong(path, f"NaN or infinity in {key}", "finite weights")
+            raise wrong(path, f"{name} of {tensor.dtype}", "float weights and integer counters", advice)
+        if not torch.isfinite(tensor.float()).all():  # of float64, what float32 cannot hold is infinite
+            raise wrong(path, f"NaN or infinity in {name}", "finite weights", "copy or download the file again")
 
 
 def check_description(content: Mapping[str, Any], path: str | Path) -> None:
     """Raise CheckpointError unless a file of ours is of a version we know and has every field, of its type."""
     if content.get("version") != VERSION:
-        raise wrong(path, f"format version {content.get('version')}", f"version {VERSION}, which this i3d reads; upgrade i3d")
+        raise wrong(path, f"format version {content.get('version')}", f"version {VERSION}, which this i3d reads", "upgrade i3d")
     fields = {field.name for field in dataclasses.fields(Preprocessing)}
     checks: dict[str, Callable[[Any], bool]] = {
         "state_dict": lambda value: isinstance(value, Mapping),
@@ -258,5 +272,5 @@ def check_description(content: Mapping[str, Any], path: str | Path) -> None:
             raise wrong(path, f"no usable {key!r}", "a file written by i3d")
 
 
-def wrong(path: str | Path, got: str, expected: str) -> CheckpointError:
-    return CheckpointError(f"wrong checkpoint: {shown(path)}: got {shown(got)}; expected {expected}")
+def wrong(path: str | Path, got: str, expected: str, advice: str = "") -> CheckpointError:
+    return CheckpointError(f"wrong checkpoint: {shown(path)}: got {shown(got)}, expected {expected}{advice and f'; {advice}'}")

@@ -16,18 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoints import find_state_dict, read_checkpoint
+from .checkpoints import check_tensors, find_state_dict, read_checkpoint, wrong
 from .defaults import IN_CHANNELS
-from .errors import CheckpointError, I3DError, shown
+from .errors import I3DError, shown
 from .i3d import BN_EPS, I3D, LAYERS, Unit3D, same_padding
-from .layouts import FIRST_CONV, identify
+from .layouts import FIRST_CONV, Renaming, identify, renamed
 
 HEAD_SEED = 0
 STILL_CLIP = (112, 64, 64)  # frames, height, width; Mixed_5c sees 99 frames, so its middle step sees no padding in time
 TOLERANCE = 1e-4  # relative to the largest activation of a layer; float32 sums in another order differ by about 1e-6
+ADVICE = "give the state_dict of torchvision.models.googlenet"
 PREFIXES = re.compile(r"^((module|_orig_mod|model|backbone)\.)+")  # left by wrappers and by training frameworks
 HEADS = re.compile(r"^(aux\d*|fc|classifier|logits)\.")  # of ImageNet's classes; the only tensors that are left out
-GOOGLENET = (  # torchvision's name, or a 2D I3D's → ours, in the order they are applied
+GOOGLENET: Renaming = (  # torchvision's name, or a 2D I3D's → ours, in the order they are applied
     (r"^conv1\.", "Conv3d_1a_7x7."),
     (r"^conv2\.", "Conv3d_2b_1x1."),
     (r"^conv3\.", "Conv3d_2c_3x3."),
@@ -99,7 +100,7 @@ def inflate_state_dict(state_dict: Mapping[str, Tensor], *, rescale: bool = True
     """
     for key, tensor in state_dict.items():
         if tensor.ndim not in (0, 1, 4) or (tensor.ndim == 4 and tensor.shape[2] != tensor.shape[3]):
-            raise refusal(
+            raise wrong(
                 "state_dict",
                 f"{key} of shape {tuple(tensor.shape)}",
                 "(O,I,k,k) or (O,)",
@@ -151,66 +152,34 @@ def read_googlenet(state_dict: Mapping[str, Any], where: str | Path) -> GoogLeNe
     names: dict[str, str] = {}
     for key in entries:
         if not HEADS.match(stripped := PREFIXES.sub("", key)):
-            ours = from_googlenet(stripped)
+            ours = renamed(stripped, GOOGLENET)
             if ours in names:
-                raise refusal(where, f"both {names[ours]} and {key} for {ours}", "one of them", "remove the other")
+                raise wrong(where, f"both {names[ours]} and {key} for {ours}", "one of them", "remove the other")
             names[ours] = key
-    refuse_other_networks(entries, names, where)
-    expected = expected_shapes()
-    for ours, key in names.items():
-        check_tensor(entries[key], key, expected[ours], where)
-    tensors = {ours: entries[names[ours]].detach() for ours in expected if ours in names}  # in the order of the network
+    found, expected = {ours: entries[key] for ours, key in names.items()}, expected_tensors()
+    refuse_other_networks(entries, where, known=not found.keys().isdisjoint(expected))
+    check_tensors(found, expected, where, network="GoogLeNet", names=names, advice=ADVICE)
+    tensors = {ours: found[ours].detach() for ours in expected if ours in found}  # in the order of the network
     return GoogLeNet({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, names)
 
 
-def from_googlenet(key: str) -> str:
-    """Our name of a tensor of torchvision's GoogLeNet, or of a 2D network with I3D's names."""
-    for pattern, replacement in GOOGLENET:
-        key = re.sub(pattern, replacement, key)
-    return key
-
-
-def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of the 2D network, by our name."""
+def expected_tensors() -> dict[str, Tensor]:
+    """The tensors of the 2D network, by our name, without content."""
     with torch.device("meta"):
         tensors = I3D().state_dict()
     # Without the axis of time (O,I,k,k,k) is (O,I,k,k); what has no such axis stays.
-    return {key: (*v.shape[:2], *v.shape[3:]) for key, v in tensors.items() if not key.startswith("logits.")}
+    return {key: v[:, :, 0] if v.ndim == 5 else v for key, v in tensors.items() if not key.startswith("logits.")}
 
 
-def refuse_other_networks(entries: Mapping[str, Any], names: Mapping[str, str], where: str | Path) -> None:
-    """Raise CheckpointError unless `names` (ours → theirs) are those of GoogLeNet; says what network it is instead."""
-    expected = expected_shapes()
+def refuse_other_networks(entries: Mapping[str, Any], where: str | Path, *, known: bool) -> None:
+    """Raise CheckpointError for an I3D, and unless any tensor is `known`; says what network it is instead."""
     tensors = {PREFIXES.sub("", key): value for key, value in entries.items() if isinstance(value, Tensor)}
     first = tensors.get(FIRST_CONV, tensors.get(FIRST_CONV[0].lower() + FIRST_CONV[1:]))  # the second is hassony2's name
     if first is not None and first.ndim == 5:
-        raise refusal(where, "an I3D, which is inflated already", "a 2D GoogLeNet", "use it as it is")
-    if not names.keys() & expected.keys():
-        raise refusal(where, identify({key: tensor.shape for key, tensor in tensors.items()}), "GoogLeNet (Inception-v1)")
-    optional = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
-    missing = sorted(expected.keys() - optional - names.keys())
-    unknown = sorted(names[key] for key in names.keys() - expected.keys())
-    if missing or unknown:
-        parts = [f"{len(keys)} {what} (first {keys[0]})" for keys, what in ((missing, "missing"), (unknown, "unknown")) if keys]
-        raise refusal(where, "tensors " + " and ".join(parts), "exactly those of GoogLeNet")
-
-
-def check_tensor(value: Any, key: str, shape: tuple[int, ...], where: str | Path) -> None:
-    """Raise CheckpointError unless `value` is a plain tensor of that shape, of finite floats (counters: of integers)."""
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_meta:
-        raise refusal(where, f"{key}, a {type(value).__name__} without plain numbers", "a dense tensor")
-    if tuple(value.shape) != shape:
-        raise refusal(where, f"{key} of shape {tuple(value.shape)}", str(shape))
-    if value.is_floating_point() == key.endswith("num_batches_tracked"):
-        raise refusal(where, f"{key} of {value.dtype}", "float weights and integer counters")
-    if not torch.isfinite(value.float()).all():
-        raise refusal(where, f"NaN or infinity in {key}", "finite weights", "copy or download the file again")
-
-
-def refusal(
-    where: str | Path, got: str, expected: str, advice: str = "give the state_dict of torchvision.models.googlenet"
-) -> CheckpointError:
-    return CheckpointError(f"wrong checkpoint: {shown(where)}: got {shown(got)}, expected {expected}; {advice}")
+        raise wrong(where, "an I3D, which is inflated already", "a 2D GoogLeNet", "use it as it is")
+    if not known:
+        found = identify({key: tensor.shape for key, tensor in tensors.items()})
+        raise wrong(where, found, "GoogLeNet (Inception-v1)", ADVICE)
 
 
 @torch.inference_mode()
