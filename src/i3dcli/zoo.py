@@ -11,7 +11,7 @@ import os
 import urllib.error
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 
 from .download import WeightFile, download, verify
@@ -40,7 +40,7 @@ class ZooModel:
     labels: str | None
     accuracy: Mapping[str, tuple[float, float]]
     protocol: str
-    licence: str
+    licence: str = "Apache-2.0"
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class ZooModel:
         """The label list that ships with the package, or None where the files name the classes, or nobody does."""
         if self.labels is None:
             return None
-        return tuple((files(__package__) / "assets" / self.labels).read_text("utf-8").splitlines())
+        return tuple((resources.files(__package__) / "assets" / self.labels).read_text("utf-8").splitlines())
 
 
 def bundled_file(name: str, blob_id: str, megabytes: float) -> tuple[WeightFile, ...]:
@@ -97,7 +97,6 @@ MODELS = {
             labels="kinetics400_labels.txt",
             accuracy=IMAGENET_KINETICS,
             protocol=KINETICS_TEST,
-            licence="Apache-2.0",
         ),
         ZooModel(
             name="kinetics400-deepmind",
@@ -119,7 +118,6 @@ MODELS = {
             labels="kinetics400_labels.txt",
             accuracy=IMAGENET_KINETICS,
             protocol=KINETICS_TEST,
-            licence="Apache-2.0",
         ),
         ZooModel(
             name="kinetics400-scratch",
@@ -141,7 +139,6 @@ MODELS = {
             labels="kinetics400_labels.txt",
             accuracy={"rgb": (68.4, 88.0), "flow": (61.5, 83.4), "two_stream": (71.6, 90.0)},
             protocol=KINETICS_TEST,
-            licence="Apache-2.0",
         ),
         ZooModel(
             name="kinetics600",
@@ -157,7 +154,6 @@ MODELS = {
             labels="kinetics600_labels.txt",
             accuracy={},
             protocol="Kinetics-600, no accuracy published with the weights",
-            licence="Apache-2.0",
         ),
         ZooModel(
             name="charades",
@@ -169,7 +165,6 @@ MODELS = {
             labels=None,
             accuracy={},
             protocol="Charades, 17.2 mAP per-frame localisation (pytorch-i3d issue 5)",
-            licence="Apache-2.0",
         ),
         ZooModel(
             name=BUNDLED_MODEL,
@@ -181,7 +176,6 @@ MODELS = {
             labels=None,
             accuracy={"rgb": (87.2, 99.2), "flow": (96.2, 99.6), "two_stream": (97.6, 99.6)},
             protocol="test split of examples/camera_motion, top-1/top-5",
-            licence="Apache-2.0",
         ),
     )
 }
@@ -262,7 +256,7 @@ def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Pa
 
 def home(part: Sequence[WeightFile]) -> Path | None:
     """The first folder that holds all files of a stream, whatever their bytes: a weights folder, or the package."""
-    folders = [Path(str(files(f"{__package__}.weights")))] if part[0].bundled else weights_folders()
+    folders = [Path(str(resources.files(f"{__package__}.weights")))] if part[0].bundled else weights_folders()
     return next((folder for folder in folders if all(os.path.isfile(folder / file.name) for file in part)), None)
 
 
