@@ -45,17 +45,18 @@ class WeightFile:
         return not self.folder_url
 
 
-def verify(path: Path, file: WeightFile) -> None:
-    """Raise CheckpointError unless the bytes at `path` have the published git blob id."""
+def verify(path: Path, file: WeightFile, *, advice: str | None = None) -> None:
+    """Raise CheckpointError unless the bytes at `path` have the published git blob id.
+
+    `advice` is what its text says to do, where that is not to take the file anew.
+    """
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with open(path, "rb") as content:
         while block := content.read(BLOCK):
             digest.update(block)
     if digest.hexdigest() != file.blob_id:
-        raise CheckpointError(
-            f"wrong bytes: {shown(path)}: git blob {digest.hexdigest()}, expected {file.blob_id}; "
-            + ("install i3d again" if file.bundled else f"delete it and take {file.url}")
-        )
+        advice = advice or ("install i3d again" if file.bundled else f"delete it and take {file.url}")
+        raise CheckpointError(f"wrong bytes: {shown(path)}: git blob {digest.hexdigest()}, expected {file.blob_id}; {advice}")
 
 
 def download(file: WeightFile, folder: Path, *, timeout: float = TIMEOUT_SECONDS) -> Path:
@@ -94,10 +95,10 @@ def download_alone(file: WeightFile, folder: Path, *, timeout: float) -> Path:
             if not left:
                 raise
     try:
-        verify(partial, file)
-    except CheckpointError as error:
+        verify(partial, file, advice=f"from {file.url} (what was downloaded is deleted)")
+    except CheckpointError:
         partial.unlink()
-        raise CheckpointError(f"{error} (what was downloaded is deleted)".replace("delete it and take", "from")) from error
+        raise
     os.replace(partial, path)
     return path
 
