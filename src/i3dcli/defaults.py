@@ -15,6 +15,7 @@ CROP = 224  # pixels, centre crop at test time; [paper] 2.5
 CLIP_LEN = 64  # frames the released streams were trained on; [paper] table 1
 MAX_CLIP_LEN = 250  # frames the network looks at in one pass at test time: 10 s; [paper] table 1
 MIN_CLIP_LEN = 9  # frames; fewer leave one feature step, and the head pools two
+DROPOUT = 0.5  # the share of features that training drops before the classifier; [readme]
 FLOW_BOUND = 20.0  # pixels per frame, where flow is clamped before scaling to [-1, 1]; [readme], [author]
 FLOW_ALGORITHM = "tvl1"  # [paper] 2.5
 FLOW_ALGORITHMS = (FLOW_ALGORITHM, "dis", "farneback")

@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .defaults import IN_CHANNELS, Preprocessing
+from .defaults import DROPOUT, IN_CHANNELS, Preprocessing
 
 BN_EPS = 1e-3  # Sonnet v1 snt.BatchNorm
 BN_MOMENTUM = 0.001  # 1 - decay_rate 0.999, Sonnet v1 snt.BatchNorm
-DROPOUT = 0.5  # kinetics-i3d README
 HEAD_POOL = (2, 7, 7)  # time, height, width; paper, section 2.4
 FEATURE_STRIDE = 8  # frames per feature step: three of the layers below have stride 2 in time
 

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .defaults import DROPOUT
+
 SCHEDULES = ("cosine", "step", "plateau")
 PRECISIONS = ("fp32", "bf16", "fp16")
 PLATEAU_FACTOR = 0.1  # "lr ÷10 when the validation loss saturates"; paper, section 2.5
@@ -33,7 +35,7 @@ class TrainOptions:
     stream: str = "rgb"
     init: str | None = None
     width: float = 1.0
-    dropout: float = 0.5  # kinetics-i3d README
+    dropout: float = DROPOUT
     clip_len: int | None = None
     crop: int | None = None
     short_side: int | None = None
