@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95  # of every interval
-TOP_5 = 5  # classes a video may name for top-5
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def measure(logits: ArrayLike, labels: ArrayLike) -> Metrics:
     n, classes = ranked.shape
     labels = checked_labels(labels, n, classes)
     hits = ranked == labels[:, None]
-    top1, top5 = (int(hits[:, :k].sum()) for k in (1, TOP_5))
+    top1, top5 = (int(hits[:, :k].sum()) for k in (1, 5))
     by_class = class_accuracy(confusion(labels, ranked[:, 0], classes))
     return Metrics(
         n=n,
