@@ -12,7 +12,6 @@ import torch
 from media import moving, write_video
 
 import i3dcli
-from i3dcli.defaults import Preprocessing
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.flow.storage import FlowReader, FlowWriter
 
@@ -32,14 +31,7 @@ def host():
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory):
     """Paths of an RGB and a flow checkpoint, narrow, of random weights, with ten named classes."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = {}
-    for stream, channels in (("rgb", 3), ("flow", 2)):
-        net = oracle.lively(i3dcli.I3D(num_classes=10, in_channels=channels, width=0.125), seed=channels)
-        net.classes = tuple(f"action {i}" for i in range(10))
-        paths[stream] = folder / f"{stream}.pt"
-        i3dcli.save_checkpoint(net, paths[stream])
-    return paths
+    return oracle.save_streams(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")
@@ -56,15 +48,7 @@ def video(tmp_path_factory):
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory):
     """Paths of checkpoints with the same ten classes that see clips of 16 frames of 48x48 pixels."""
-    folder = tmp_path_factory.mktemp("quick")
-    paths = {}
-    for stream, channels in oracle.CHANNELS.items():
-        net = oracle.lively(i3dcli.I3D(num_classes=10, in_channels=channels, width=0.125), seed=channels)
-        net.classes = tuple(f"action {i}" for i in range(10))
-        net.preprocessing = Preprocessing(short_side=64, crop=48, clip_len=16)
-        paths[stream] = folder / f"{stream}.pt"
-        i3dcli.save_checkpoint(net, paths[stream])
-    return paths
+    return oracle.save_streams(tmp_path_factory.mktemp("quick"), short_side=64, crop=48, clip_len=16)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from i3dcli import I3D, save_checkpoint
+from i3dcli.defaults import Preprocessing
+
 DATA = Path(__file__).with_name("data")
 SHAPES = json.loads((DATA / "i3d_keys.json").read_text())
 RECORDS = json.loads((DATA / "i3d_logits.json").read_text())
@@ -32,6 +35,17 @@ def lively(net, *, seed=0):
     state = {key: value for key, value in net.state_dict().items() if key in SHAPES}
     net.load_state_dict({key: torch.from_numpy(draw(rng, key, value.shape)) for key, value in state.items()})
     return net.eval()
+
+
+def save_streams(folder, **preprocessing):
+    """Write a narrow network of such weights for each stream, with ten named classes; their paths by stream."""
+    paths = {stream: folder / f"{stream}.pt" for stream in CHANNELS}
+    for stream, channels in CHANNELS.items():
+        net = lively(I3D(num_classes=10, in_channels=channels, width=0.125), seed=channels)
+        net.classes = tuple(f"action {i}" for i in range(10))
+        net.preprocessing = Preprocessing(**preprocessing)
+        save_checkpoint(net, paths[stream])
+    return paths
 
 
 def draw(rng, key, shape):

@@ -7,7 +7,6 @@ import torch
 from click.testing import CliRunner
 from media import moving, texture, write_video
 
-import i3dcli
 from i3dcli import VideoError
 from i3dcli.annotate import BARS, FlowPictures, annotated, draw_panel
 from i3dcli.cli import main
@@ -125,12 +124,8 @@ def test_a_failure_on_the_way_leaves_no_file(bright, tmp_path):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    for stream, channels in oracle.CHANNELS.items():
-        net = oracle.lively(i3dcli.I3D(10, channels, width=0.125), seed=channels)
-        net.preprocessing = type(net.preprocessing)(fps=12.5, short_side=64, crop=48, clip_len=16)
-        i3dcli.save_checkpoint(net, folder / f"{stream}.pt")
-    return [f"--{stream}={folder / stream}.pt" for stream in oracle.CHANNELS]
+    paths = oracle.save_streams(tmp_path_factory.mktemp("weights"), fps=12.5, short_side=64, crop=48, clip_len=16)
+    return [f"--{stream}={path}" for stream, path in paths.items()]
 
 
 def test_the_command_writes_video_and_flow_at_the_models_frame_rate(weights, bright, tmp_path):

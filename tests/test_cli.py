@@ -14,6 +14,7 @@ import numpy as np
 import oracle
 import pytest
 from click.testing import CliRunner
+from commands import one_line, predicting
 from media import moving, write_audio, write_video
 
 import i3dcli
@@ -25,19 +26,7 @@ from i3dcli.scores import read_scores
 
 @pytest.fixture
 def run(checkpoints):
-    """Run `i3d predict` with the narrow checkpoints; gives click's result."""
-
-    def call(*arguments, weights=("rgb", "flow")):
-        options = [part for stream in weights for part in (f"--{stream}", str(checkpoints[stream]))]
-        return CliRunner().invoke(main, ["predict", *options, "--device", "cpu", *map(str, arguments)], catch_exceptions=False)
-
-    return call
-
-
-def one_line(result, exit_code, *texts):
-    assert (result.exit_code, result.stdout) == (exit_code, "")
-    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
-    assert all(text in result.stderr for text in texts)
+    return predicting(checkpoints)
 
 
 def test_the_table_shows_file_duration_device_and_labels(run, video, model):

@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
-import oracle
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import one_line, predicting
 from media import moving, write_video
 
 import i3dcli
@@ -40,66 +40,39 @@ def lossless(path, frames):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Checkpoints that look at 48x48 pixels, and have learnt 16 frames at a time."""
-    folder = tmp_path_factory.mktemp("small")
-    for stream, channels in oracle.CHANNELS.items():
-        net = oracle.lively(i3dcli.I3D(10, channels, width=0.125), seed=channels)
-        net.classes = tuple(f"action {i}" for i in range(10))
-        net.preprocessing = type(net.preprocessing)(short_side=64, crop=48, clip_len=16)
-        i3dcli.save_checkpoint(net, folder / f"{stream}.pt")
-    return {stream: folder / f"{stream}.pt" for stream in oracle.CHANNELS}
-
-
-@pytest.fixture(scope="module")
-def both(small):
-    return i3dcli.load_model(**small, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def windows(both, film):
+def windows(quick_model, film):
     """Every window of 16 frames, one every 8."""
-    return list(both.timeline(film, window=16, stride=8))
+    return list(quick_model.timeline(film, window=16, stride=8))
 
 
 @pytest.fixture
-def run(small):
-    def call(*arguments, weights=("rgb", "flow")):
-        options = [part for stream in weights for part in (f"--{stream}", str(small[stream]))]
-        return CliRunner().invoke(main, ["predict", *options, "--device", "cpu", *map(str, arguments)], catch_exceptions=False)
-
-    return call
+def run(quick):
+    return predicting(quick)
 
 
-def one_line(result, exit_code, *texts):
-    assert (result.exit_code, result.stdout) == (exit_code, "")
-    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
-    assert all(text in result.stderr for text in texts)
-
-
-def test_a_timeline_says_where_each_window_is(windows, both, film):
+def test_a_timeline_says_where_each_window_is(windows, quick_model, film):
     assert [(p.start_seconds, p.end_seconds, p.num_frames) for p in windows[:2]] == [(0, 0.64, 16), (0.32, 0.96, 16)]
     assert [p.first_frame for p in windows] == [*range(0, 88, 8)]
     assert (windows[-1].num_frames, windows[-1].end_seconds) == (10, 3.6)  # the last ends with the video
-    assert [(p.first_frame, p.end_frame) for p in both.timeline(film)][-2:] == [(64, 80), (80, 90)]
+    assert [(p.first_frame, p.end_frame) for p in quick_model.timeline(film)][-2:] == [(64, 80), (80, 90)]
 
 
 @torch.inference_mode()
-def test_a_window_is_seen_as_predict_sees_its_frames(windows, small, film, tmp_path):
+def test_a_window_is_seen_as_predict_sees_its_frames(windows, quick, film, tmp_path):
     frames = i3dcli.read_video(film, short_side=64)
     cut = lossless(tmp_path / "cut.mkv", frames[24:40].permute(0, 2, 3, 1).numpy())
-    alone = i3dcli.load_model(rgb=small["rgb"], device="cpu").predict(cut)
+    alone = i3dcli.load_model(rgb=quick["rgb"], device="cpu").predict(cut)
     torch.testing.assert_close(windows[3].rgb_logits, alone.rgb_logits, atol=1e-4, rtol=1e-4)
     flow = i3dcli.compute_flow(frames[24:41])[..., 8:56, 16:64].permute(1, 0, 2, 3)[None].clamp(-20, 20) / 20
-    expected = i3dcli.load_checkpoint(small["flow"])(flow)[0]
+    expected = i3dcli.load_checkpoint(quick["flow"])(flow)[0]
     torch.testing.assert_close(windows[3].flow_logits, expected, atol=1e-4, rtol=1e-4)
     for stream in ("rgb_logits", "flow_logits"):
         assert (getattr(windows[2], stream) - getattr(windows[3], stream)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("watch", [None, lambda moment: None])
-def test_windows_with_gaps_are_the_same_windows(windows, both, film, watch):
-    found = list(both.timeline(film, window=16, stride=32, watch=watch))
+def test_windows_with_gaps_are_the_same_windows(windows, quick_model, film, watch):
+    found = list(quick_model.timeline(film, window=16, stride=32, watch=watch))
     assert [p.first_frame for p in found] == [0, 32, 64]
     for prediction, expected in zip(found, windows[::4], strict=False):
         torch.testing.assert_close(prediction.rgb_logits, expected.rgb_logits, atol=1e-4, rtol=1e-4)
@@ -107,28 +80,28 @@ def test_windows_with_gaps_are_the_same_windows(windows, both, film, watch):
 
 
 @pytest.mark.parametrize("how", [{"window": 1}, {"window": 1.5}, {"window": "1s"}, {"stride": 0}, {"stride": -3}])
-def test_windows_that_cannot_be_are_a_mistake_in_the_program(both, film, how):
+def test_windows_that_cannot_be_are_a_mistake_in_the_program(quick_model, film, how):
     with pytest.raises(ValueError, match="in frames, an integer of at least"):
-        next(both.timeline(film, **how))
+        next(quick_model.timeline(film, **how))
 
 
-def test_a_window_that_holds_the_whole_video_is_its_prediction(both, small, film, tmp_path):
-    (whole,) = both.timeline(film, window=1000)
-    torch.testing.assert_close(whole.logits, both.predict(film).logits, atol=1e-4, rtol=1e-4)
-    rgb = i3dcli.load_model(rgb=small["rgb"], device="cpu")
+def test_a_window_that_holds_the_whole_video_is_its_prediction(quick_model, quick, film, tmp_path):
+    (whole,) = quick_model.timeline(film, window=1000)
+    torch.testing.assert_close(whole.logits, quick_model.predict(film).logits, atol=1e-4, rtol=1e-4)
+    rgb = i3dcli.load_model(rgb=quick["rgb"], device="cpu")
     long = write_video(tmp_path / "long.mp4", moving(262, 32, 40, step=(0, 1)))  # more than one pass
     (whole,) = rgb.timeline(long, window=1000)
     torch.testing.assert_close(whole.logits, rgb.predict(long).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_the_first_window_comes_before_the_rest_is_read(both, film):
+def test_the_first_window_comes_before_the_rest_is_read(quick_model, film):
     seen = []
-    next(both.timeline(film, window=16, stride=8, watch=seen.append))
+    next(quick_model.timeline(film, window=16, stride=8, watch=seen.append))
     assert 16 <= len(seen) <= 17 and all(flow.shape == (2, 64, 80) for _, flow in seen)
 
 
-def test_the_labels_change_where_the_parts_do(small, film, tmp_path):
-    net = i3dcli.load_checkpoint(small["rgb"])
+def test_the_labels_change_where_the_parts_do(quick, film, tmp_path):
+    net = i3dcli.load_checkpoint(quick["rgb"])
     learnt = TwoStream({"rgb": net}, name="parts", labels=["green", "blue", "red"], device=torch.device("cpu"))
     clips = [lossless(tmp_path / f"{number}.mkv", part(number, 16)) for number in range(3)]
     means = [learnt.predict(clip, features=True).features["rgb"].rows.mean(0) for clip in clips]
@@ -144,10 +117,10 @@ def test_the_labels_change_where_the_parts_do(small, film, tmp_path):
         assert starts == pytest.approx((0, *CHANGES), abs=window / 2)
 
 
-def test_the_table_has_a_line_for_each_window(run, film, both):
+def test_the_table_has_a_line_for_each_window(run, film, quick_model):
     result = run(film, "--timeline", "--window", "1s", "--stride", "30")
     lines = [f"{film}  25 fps  (rgb.pt + flow.pt, rgb + flow, cpu)", "   start     end     rgb    flow   fused  label"]
-    for p in both.timeline(film, window=25, stride=30):
+    for p in quick_model.timeline(film, window=25, stride=30):
         index, (label, fused) = p.top_indices(1)[0], p.top(1)[0]
         rgb, flow = (logits.softmax(0)[index] for logits in p.stream_logits.values())
         lines.append(f"{p.start_seconds:8.2f}{p.end_seconds:8.2f}{rgb:8.4f}{flow:8.4f}{fused:8.4f}  {label}")
