@@ -1,11 +1,14 @@
 """TV-L1's CUDA kernels against the CPU's: on a GPU, or else on small images in Triton's interpreter.
 
 TRITON_INTERPRET=1 pytest tests/test_tvl1_cuda.py     without a GPU: slow, tests everything but graphs and speed
-pytest -m cuda tests/test_tvl1_cuda.py                with one
+pytest tests/test_tvl1_cuda.py                        with Triton alone, compiles for a GPU; with a GPU, runs on it
 """
 
 import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from i3dcli.defaults import TVL1
-from i3dcli.flow import tvl1_cuda
+from i3dcli.flow import cuda_stream, tvl1_cuda
 from i3dcli.flow.tvl1 import tvl1
 from i3dcli.flow.tvl1_cuda import tvl1_batch, tvl1_frames
 
-pytest.importorskip("triton", reason="the kernels need Triton")
+triton = pytest.importorskip("triton", reason="the kernels need Triton")
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="set TRITON_INTERPRET=1 to test the kernels without a GPU")
@@ -115,7 +118,7 @@ def test_batches_are_split_to_fit_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     frames = torch.from_numpy(moving_texture(6, 1.5, 0.5))
     params = TVL1(scales=1, warps=1, outer_iterations=1, inner_iterations=3)
     expected = tvl1_frames(frames, params)
-    monkeypatch.setattr(tvl1_cuda, "MEMORY", 0)  # two pairs at a time
+    monkeypatch.setattr(tvl1_cuda, "_memory", lambda device: 0)  # two pairs at a time
     assert torch.equal(tvl1_frames(frames, params), expected)
     assert torch.equal(tvl1_batch(frames[:-1], frames[1:], params), expected)
 
@@ -126,6 +129,25 @@ def test_any_size(size: tuple[int, int]) -> None:
     previous, following = three_pairs(*size)
     params = TVL1(warps=2, outer_iterations=2, inner_iterations=5)
     assert np.abs(on("cpu", previous, following, params) - on_cpu(previous, following, params)).max() < 1e-3
+
+
+@interpreted
+def test_flow_is_computed_whoever_called_first() -> None:
+    """What a batch keeps from a call in inference mode serves one outside."""
+    frames = torch.from_numpy(moving_texture(3, 1.5, 0.5, 9, 13))
+    params = TVL1(scales=1, warps=1, outer_iterations=1, inner_iterations=2, tau=0.2)
+    with torch.inference_mode():
+        first = tvl1_frames(frames, params)
+    assert torch.equal(tvl1_frames(frames, params), first)
+
+
+@interpreted
+def test_a_stream_computes_batches_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = TVL1(scales=1, warps=1, outer_iterations=1, inner_iterations=2)
+    frames = moving_texture(8, 1.5, 0.5, 9, 13)
+    monkeypatch.setattr("i3dcli.flow.CUDA_PAIRS", 3)
+    found = np.stack(list(cuda_stream(iter(frames), params, device="cpu")))
+    np.testing.assert_array_equal(found, tvl1_frames(torch.from_numpy(frames), params).numpy())
 
 
 @interpreted
@@ -166,6 +188,52 @@ def test_says_that_triton_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("i3dcli.flow._tvl1_triton", raising=False)
     with pytest.raises(ImportError, match="Triton is missing"):
         tvl1_cuda._kernels.__wrapped__()
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+@pytest.mark.parametrize(
+    ("kernel", "pairs", "launch", "registers", "spilled"),
+    [
+        ("iterate", 256, tvl1_cuda.ITERATE, 64, 16),
+        ("iterate", 4, tvl1_cuda.ITERATE, 64, 64),
+        ("median", 256, tvl1_cuda.LAUNCH, 128, 0),
+    ],
+)
+def test_programs_fit_in_the_registers_of_a_multiprocessor(
+    kernel: str,
+    pairs: int,
+    launch: dict[str, object],
+    registers: int,
+    spilled: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Compiled for compute capability 9.0: of 65536 registers, 512 threads may have 64 each twice, or 128 once."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from i3dcli.flow import _tvl1_triton as kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    function = getattr(kernels, kernel)
+    sizes = dict.fromkeys(("height", "width", "stride"), "i32")
+    types = {"errors": "*i64", "threshold": "i64", **sizes, **dict.fromkeys(("theta", "limit", "step"), "fp32")}
+    constants = {"SIZE": 5, "PAIRS": pairs}
+    names = function.arg_names
+    signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in names}
+    aligned = [name for name in names if signature[name].startswith("*") or name == "stride"]
+    source = ASTSource(
+        function,
+        signature,
+        {(names.index(name),): value for name, value in constants.items() if name in names},
+        {(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=launch)
+    (tmp_path / "kernel.cubin").write_bytes(compiled.asm["cubin"])
+    reader = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    usage = subprocess.run([reader, "-res-usage", tmp_path / "kernel.cubin"], capture_output=True, text=True, check=True)
+    found = {name: int(count) for name, count in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage.stdout + usage.stderr)}
+    assert found["REG"] <= registers and found["STACK"] + found["LOCAL"] <= spilled, found
 
 
 @pytest.mark.cuda

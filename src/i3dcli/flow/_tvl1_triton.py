@@ -1,4 +1,4 @@
-"""The kernels of TV-L1 optical flow, written in Triton; `_tvl1_cuda` launches them, `tvl1` explains the algorithm.
+"""The kernels of TV-L1 optical flow, written in Triton; `tvl1_cuda` launches them, `tvl1` explains the algorithm.
 
 Planes of a pyramid level have rows of `stride` floats: the width, rounded up so that every row starts a cache line and
 whole tiles load as vectors. The padding is zero in every plane, and stays zero: no gradient and no residual is there.
@@ -86,7 +86,8 @@ def iterate(u, p, u_next, p_next, linear, errors, height, width, stride, thresho
             # rounded up: a change, however small, is not zero
             tl.atomic_add(errors + 2 * PAIRS + pair, tl.ceil(error * ERROR_SCALE).to(tl.int64), sem="relaxed")
 
-            has_right, has_below = (y < height) & (x + 1 < width), (y + 1 < height) & (x < width)
+            # below, all of a row is loaded, as what whole vectors hold; the padding there is zero too
+            has_right, has_below = (y < height) & (x + 1 < width), (y + 1 < height) & (x < stride)
             right1, right2, _, _ = _primal(old_u, old_p, data, y, x + 1, has_right, area, stride, theta, limit)
             below1, below2, _, _ = _primal(old_u, old_p, data, y + 1, x, has_below, area, stride, theta, limit)
             _dual(old_p + pixel, new_p, u1, right1, below1, has_right, has_below, stored, area, step)

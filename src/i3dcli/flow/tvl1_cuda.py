@@ -23,17 +23,18 @@ from torch.nn.functional import pad
 from ..defaults import TVL1
 from .tvl1 import SMALLEST_SIDE
 
-MOST_PAIRS = 256  # in a batch; it keeps the queueing of idle iterations below a tenth of the time
-MEMORY = 8 * 2**30  # bytes a batch may take, however large its frames
-BYTES_PER_PIXEL = 128  # of each pair: 60 for the iterations, the rest for pyramids, gradients and the flow
+CAPACITIES = (2, 4, 16, 64, 256)  # pairs in a batch; in the largest, idle iterations are some tenth of the time
+MEMORY_SHARE = 10  # of a device's memory, a batch may take one part in so many, however large its frames
+BYTES_PER_PIXEL = 200  # of each pair: 60 for the iterations, the rest for pyramids, gradients, the flow and gaps between
 ALIGNMENT = 32  # floats in a cache line of 128 bytes
 PROGRAMS = 2  # for each multiprocessor, as many as its registers hold; together they take the tiles of all pairs that go on
-LAUNCH = {
-    "num_warps": 8,
+LAUNCH = {  # two pixels a thread
+    "num_warps": 16,
     "num_stages": 1,
-    "enable_fp_fusion": True,
-}  # the last is named as its default changes with Triton 3.10
-GRAPHS = 2  # kept, of those used last; each holds the memory of its batch
+    "enable_fp_fusion": True,  # named as its default changes with Triton 3.10
+}
+ITERATE = {**LAUNCH, "maxnreg": 64}  # so that two programs share a multiprocessor; it costs a few spilled registers at most
+GRAPHS = len(CAPACITIES)  # kept, of those used last; each holds the memory of its batch
 RUNNING = 2**62  # an error above every threshold
 
 Size = tuple[int, int]
@@ -77,21 +78,30 @@ def _check(frames: Tensor) -> None:
 
 
 def _most_pairs(frames: Tensor) -> int:
-    """A power of two, as batches are filled up to one."""
-    fitting = max(2, MEMORY // (BYTES_PER_PIXEL * frames[0].numel()))
-    return 1 << (min(fitting, MOST_PAIRS).bit_length() - 1)
+    """What fits in a batch of frames of this size."""
+    fitting = _memory(frames.device) // (BYTES_PER_PIXEL * frames[0].numel())
+    return max((capacity for capacity in CAPACITIES if capacity <= fitting), default=CAPACITIES[0])
+
+
+@cache
+def _memory(device: torch.device) -> int:
+    """Bytes that a batch may take."""
+    if device.type != "cuda":
+        return 2**30
+    return torch.cuda.get_device_properties(device).total_memory // MEMORY_SHARE
 
 
 _LOCK = threading.Lock()
 
 
+@torch.inference_mode(False)  # what a batch keeps must be ordinary tensors, whoever calls it first
 @torch.no_grad()
 def _solve(sources: Sequence[Tensor], pairs: int, params: TVL1) -> Tensor:
     """`sources` are the first and the second frames of pairs, or successive frames."""
     frames = sources[0]
     if pairs == 0:
         return frames.new_empty((0, 2, *frames.shape[1:]), dtype=torch.float32)
-    capacity = max(2, 1 << (pairs - 1).bit_length())  # few graphs for clips of any length
+    capacity = min(capacity for capacity in CAPACITIES if capacity >= pairs)  # few graphs for clips of any length
     with _LOCK, torch.cuda.device_of(frames):
         batch = _batch(frames.device, capacity, (frames.shape[1], frames.shape[2]), len(sources) == 1, params)
         return batch(sources)[:pairs]
@@ -132,7 +142,7 @@ class Batch:
             self._flow(replace(self.params, warps=1))  # compiles the kernels, which a capture cannot
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may allocate meanwhile
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # other threads may allocate meanwhile
             self.flow = self._flow(self.params)
         return graph
 
@@ -174,7 +184,7 @@ def _solve_level(previous: Tensor, texture: Tensor, flow: Tensor, params: TVL1, 
                 )
                 u, u_next = u_next, u
             kernels.iterate[grid](
-                u, p, u_next, p_next, linear, errors[row], height, width, stride, threshold, *rates, PAIRS=pairs, **LAUNCH
+                u, p, u_next, p_next, linear, errors[row], height, width, stride, threshold, *rates, PAIRS=pairs, **ITERATE
             )
             u, u_next, p, p_next = u_next, u, p_next, p
     return u[..., :width]
