@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import TINY, resume, rows, start, trained
 
-from i3dcli.distributed import Group, cores_per_process, process_group
+from i3dcli.distributed import ENVIRONMENT, Group, choose_device, cores_per_process, own_device, process_group
 from i3dcli.errors import I3DError
 from i3dcli.recipes import TrainOptions
 from i3dcli.run_folder import RunFolder
@@ -106,10 +106,11 @@ def test_where_one_machine_counts_a_restart_all_resume(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("reason", "kind"), [("x\nConnection refused, remote=1", I3DError), ("a bug", RuntimeError)])
 def test_a_process_that_is_lost_is_one_line_and_another_fault_is_not_taken_for_it(monkeypatch, reason, kind):
-    def fail(backend):
+    def fail(backend, timeout):
         raise RuntimeError(reason)
 
-    monkeypatch.setenv("RANK", "3")
+    for name in ENVIRONMENT:
+        monkeypatch.setenv(name, "3")
     monkeypatch.setattr("torch.distributed.init_process_group", fail)
     with pytest.raises(kind) as caught, process_group(torch.device("cpu")):
         pass
@@ -118,6 +119,34 @@ def test_a_process_that_is_lost_is_one_line_and_another_fault_is_not_taken_for_i
         assert re.fullmatch(
             r"lost another process: rank 3: Connection refused, remote=1; .*--max-restarts=N", str(caught.value)
         )
+
+
+def test_devices_that_are_not_there_are_refused():
+    assert choose_device(None) == choose_device("auto")
+    assert choose_device("cpu") == torch.device("cpu")
+    for name in ("cuda:99", "tpu", "meta", ""):
+        with pytest.raises(I3DError, match="device"):
+            choose_device(name)
+
+
+def test_half_a_process_group_is_one_line(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    text = "half a process group: RANK is set: got no LOCAL_RANK, MASTER_ADDR, MASTER_PORT; start it by torchrun, or unset RANK"
+    with pytest.raises(I3DError, match=f"^{text}$"), process_group(torch.device("cpu")):
+        pass
+
+
+def test_cuda_devices_are_dealt_out_by_local_rank(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert own_device(torch.device("cuda")) == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (own_device(torch.device("cuda")), own_device(torch.device("cpu"))) == (torch.device("cuda:1"), torch.device("cpu"))
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(
+        I3DError, match=r"^too few CUDA devices: process 2 of this machine, from 0: torch finds 2; start no more$"
+    ):
+        own_device(torch.device("cuda"))
 
 
 def test_alone_every_exchange_gives_back_what_was_put_in():

@@ -17,7 +17,6 @@ from media import write_audio
 from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, start, train, trained, weights
 
 import i3dcli
-from i3dcli import I3DError
 from i3dcli import train as verb
 from i3dcli.run_folder import RunFolder
 
@@ -513,26 +512,3 @@ def test_memory_that_runs_out_is_one_line_that_says_what_to_lower(motions, tmp_p
     line = result.stderr.splitlines()[-1]
     assert (result.returncode, result.stderr.count("\n")) == (1, 2) and line.startswith("Error: out of memory: "), result.stderr
     assert line.endswith("; lower --batch-size (with --accumulate for the same step), --clip-len, --crop, --width or --workers")
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nMore."), "CUDA out of memory. Tried to allocate 2 GiB."),
-        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "DataLoader worker (pid 7) is killed by"),
-        (
-            RuntimeError("Caught _ArrayMemoryError in worker.\nTrace\nE: Unable to allocate 9 GiB"),
-            "E: Unable to allocate 9 GiB",
-        ),
-        (MemoryError(), "out of memory: lower --batch-size"),
-    ],
-)
-def test_memory_that_runs_out_elsewhere_is_told_likewise(error, line):
-    with pytest.raises(I3DError) as caught, verb.memory_errors():
-        raise error
-    assert line in str(caught.value) and "\n" not in str(caught.value) and "lower --batch-size" in str(caught.value)
-
-
-def test_other_faults_are_not_taken_for_memory():
-    with pytest.raises(RuntimeError, match="shapes"), verb.memory_errors():
-        raise RuntimeError("shapes do not fit")

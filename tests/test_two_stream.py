@@ -5,8 +5,7 @@ import torch
 from media import moving, write_audio, write_video
 
 import i3dcli
-from i3dcli import CheckpointError, DatasetError, I3DError, VideoError
-from i3dcli.two_stream import choose_device
+from i3dcli import CheckpointError, DatasetError, VideoError
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +154,6 @@ def test_streams_limit_what_is_loaded_of_files(checkpoints):
 def test_a_name_and_files_together_are_a_mistake(checkpoints):
     with pytest.raises(ValueError, match="got both"):
         i3dcli.load_model("kinetics400", rgb=checkpoints["rgb"])
-
-
-def test_devices_that_are_not_there_are_refused():
-    assert choose_device(None) == choose_device("auto")
-    assert choose_device("cpu") == torch.device("cpu")
-    for name in ("cuda:99", "tpu", "meta", ""):
-        with pytest.raises(I3DError, match="device"):
-            choose_device(name)
 
 
 def test_audio_is_no_video(model, tmp_path):

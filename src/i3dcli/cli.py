@@ -174,7 +174,7 @@ def frames_in(span: Span, fps: float) -> int:
 @click.option(
     "--shard", callback=shard_from_text, metavar="I/N", help="Take every N-th video from the I-th on, counted from 0."
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where TV-L1 runs; cuda is new and untried.")
+@click.option("--device", type=NAME, default="cpu", metavar="cpu|cuda[:N]", help="Where TV-L1 runs; cuda is new and untried.")
 @click.option("--threads", type=click.IntRange(1), help="Pairs computed at once.  [default: every core]")
 @tvl1_options
 @click.pass_context
@@ -192,7 +192,7 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     run = {name: options.pop(name) for name in ("overwrite", "shard", "device", "threads")}
     from . import extract as verb
 
-    check_cuda(run["device"])
+    run["device"] = verb.flow_device(run["device"])
     counts = Counter[str]()
     chosen = flow_options(ctx, **options)
     for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
@@ -241,18 +241,6 @@ def inflate(source: str, out: str, stream: str, num_classes: int | None, classes
     result = verb.inflate_checkpoint(source, stream=stream, num_classes=count, classes=names, rescale=not no_rescale)
     save_checkpoint(result.net, out)
     say(result.as_table())
-
-
-def check_cuda(device: str) -> None:
-    """Raise I3DError for "cuda" where it, or Triton, is not there."""
-    if device == "cuda":
-        from importlib.util import find_spec
-
-        from .two_stream import choose_device
-
-        choose_device(device)
-        if find_spec("triton") is None:
-            raise I3DError("no Triton: --device cuda: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
 
 
 def model_from_options(

@@ -1,4 +1,4 @@
-"""The processes of one run, as torchrun starts them: which one this is, and what the others have."""
+"""Where a run takes place: on which device, in which of the processes that torchrun starts, and what the others have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from .flow.threads import available_cores
 
 LOST = re.compile(r".*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I)
 # Without it processes that start again may connect to those before them: https://github.com/pytorch/pytorch/issues/135712
+ENVIRONMENT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what it sets in the environment
+PATIENCE = timedelta(days=7)  # processes may meet only at the end; when one dies, torchrun ends the others
 RESTARTING = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun --max-restarts=N"
 
 
@@ -50,20 +53,44 @@ class Group:
 ALONE = Group()
 
 
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device to run on; None or "auto" picks CUDA if there is one. Raises I3DError for one that is not there."""
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", str(device)):
+        raise I3DError(f"unknown device: {device}: expected auto, cpu, cuda or cuda:N")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise I3DError(f"no such device: {device}: torch finds {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    return chosen
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The device of this process: under torchrun, CUDA devices are dealt out by local rank. Raises I3DError for too few."""
+    if device.type != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    index, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if index >= count:
+        raise I3DError(f"too few CUDA devices: process {index} of this machine, from 0: torch finds {count}; start no more")
+    return torch.device("cuda", index)
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
-    """The group that torchrun started, and the device of this process: CUDA devices are dealt out by local rank.
+    """The group that torchrun started, and the device of this process, its `own_device`.
 
     Raises I3DError when another process is lost.
     """
     if "RANK" not in os.environ:
         yield ALONE, device
         return
+    if missing := [name for name in ENVIRONMENT if name not in os.environ]:
+        raise I3DError(f"half a process group: RANK is set: got no {', '.join(missing)}; start it by torchrun, or unset RANK")
+    device = own_device(device)
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         yield Group(dist.get_rank(), dist.get_world_size()), device
     except RuntimeError as error:
         if (line := LOST.search(str(error))) is None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
+
+OUT_OF_MEMORY = re.compile(
+    r".*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I
+)
 
 
 class I3DError(Exception):
@@ -25,3 +32,15 @@ def shown(path: str | Path) -> str:
     """A path as it can always be printed, on one line, whatever bytes its name holds."""
     text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+@contextlib.contextmanager
+def memory_errors(advice: str) -> Iterator[None]:
+    """Raise I3DError, with what to do about it, when memory runs out on any device or in a loader's process."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        line = OUT_OF_MEMORY.search(str(error))
+        if line is None and not isinstance(error, MemoryError):
+            raise
+        raise I3DError(f"out of memory: {'' if line is None else f'{shown(line[0])}; '}{advice}") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .datasets import Dataset, Sample, load_dataset, report_missing
 from .defaults import FLOW_BOUND, TEST_CLIPS
-from .distributed import process_group
+from .distributed import choose_device, process_group
 from .errors import VideoError, shown
 from .files import make_folder, write_text
 from .findings import Evaluation, Findings, assess, comparisons
@@ -24,7 +24,7 @@ from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
 from .scores import Scores, join, read_scores, write_scores
 from .scoring import Scoring, match_classes, score_samples, scored_part
-from .two_stream import TwoStream, choose_device, load_model
+from .two_stream import TwoStream, load_model
 from .video import Video
 from .views import Protocol
 

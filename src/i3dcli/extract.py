@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
+from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
 from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked, make_folder, source_bytes
 from .flow import with_flow
@@ -97,6 +99,17 @@ def extract_videos(
                 failures.add(found.path, error)
                 outcome = Outcome(found.path, "failed", out / found.key, error=error)
             yield outcome
+
+
+def flow_device(name: str) -> str:
+    """The device to compute TV-L1 on, by its name; raises I3DError for CUDA without what its kernels need."""
+    device = own_device(choose_device(name))
+    if device.type == "cuda":
+        if find_spec("triton") is None:
+            raise I3DError(f"no Triton: --device {name}: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
+        if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+            raise I3DError(f"no C compiler: --device {name}: Triton needs one; install gcc, or use --device cpu")
+    return str(device)
 
 
 def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -22,20 +21,18 @@ from tqdm import tqdm
 from . import zoo
 from .datasets import Dataset, load_dataset, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
-from .distributed import process_group
-from .errors import DatasetError, I3DError, shown
+from .distributed import choose_device, process_group
+from .errors import DatasetError, I3DError, memory_errors, shown
 from .i3d import I3D, LAYERS
 from .learner import Learner
 from .lists import read_class_names
 from .recipes import TrainOptions, changed_options, learning_rate
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
-from .two_stream import choose_device, load_stream
+from .two_stream import load_stream
 
 SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
-OUT_OF_MEMORY = re.compile(
-    r".*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I
-)
+MEMORY_ADVICE = "lower --batch-size (with --accumulate for the same step), --clip-len, --crop, --width or --workers"
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,10 @@ def train(
     undisturbed. `note` gets lines for people. Raises DatasetError, CheckpointError, and I3DError for a loss that is
     not finite, for memory that runs out and for files that cannot be written.
     """
-    with process_group(choose_device(device)) as (group, chosen), memory_errors(), stop_signals() as stop:
+    with process_group(choose_device(device)) as (group, chosen), memory_errors(MEMORY_ADVICE), stop_signals() as stop:
         say = note if group.first else lambda text: None
         net = build_network(dataset, options, note=say)
-        data = RunData(dataset, options, net.preprocessing, group, workers=workers, note=say)
+        data = RunData(dataset, options, net.preprocessing, group, device=chosen, workers=workers, note=say)
         folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step)
         folder.check(resume=resume)
         learner = Learner(
@@ -248,19 +245,3 @@ def stop_signals() -> Iterator[Stop]:
     finally:
         for noted, handler in before.items():
             signal.signal(noted, handler)
-
-
-@contextlib.contextmanager
-def memory_errors() -> Iterator[None]:
-    """Raise I3DError, which says what to lower, when memory runs out on any device or in a loader's process."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        line = OUT_OF_MEMORY.search(str(error))
-        if line is None and not isinstance(error, MemoryError):
-            raise
-        reason = "" if line is None else f"{shown(line[0])}; "
-        raise I3DError(
-            f"out of memory: {reason}lower --batch-size (with --accumulate for the same step), --clip-len, --crop, "
-            "--width or --workers"
-        ) from error

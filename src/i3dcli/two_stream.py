@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from . import zoo
 from .checkpoints import load_checkpoint
 from .clips import windows
 from .defaults import MODEL, STREAMS, TOP_K
-from .errors import CheckpointError, DatasetError, I3DError, shown
+from .distributed import choose_device
+from .errors import CheckpointError, DatasetError, memory_errors, shown
 from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
 from .lists import numbered_classes
@@ -206,10 +208,16 @@ class TwoStream:
 
     @torch.inference_mode()
     def add(self, tallies: Mapping[str, Tally], clips: Clips, *, frames: range) -> None:
-        """Count what each stream says of its clips, which show `frames` of the video."""
-        for stream, clip in clips.items():
-            maps = self.nets[stream].forward_features(clip.to(self.device))
-            tallies[stream].add(self.nets[stream], maps, frames)
+        """Count what each stream says of its clips, which show `frames` of the video. Raises I3DError out of memory."""
+        with memory_errors(f"use --device cpu, or look at fewer frames at once: got {len(frames)}"), exact_convolutions():
+            for stream, clip in clips.items():
+                maps = self.nets[stream].forward_features(clip.to(self.device))
+                tallies[stream].add(self.nets[stream], maps, frames)
+
+
+def exact_convolutions() -> contextlib.AbstractContextManager[None]:
+    """Numbers in float32 on a CUDA device too, where PyTorch rounds those of convolutions to TF32's 10 bits."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class Tally:
@@ -306,18 +314,3 @@ def check_pair(nets: Mapping[str, I3D], paths: Mapping[str, Path]) -> None:
         raise CheckpointError(
             f"streams do not match: {pair}: got (fps, short side, crop) {seen[0]} and {seen[1]}; expected the same"
         )
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device to run on; None or "auto" picks CUDA if there is one. Raises I3DError for one that is not there."""
-    if device is None or device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise I3DError(f"unknown device: {device}: expected auto, cpu, cuda or cuda:N") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise I3DError(f"unknown device: {device}: expected auto, cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise I3DError(f"no such device: {device}: torch finds {torch.cuda.device_count()} CUDA devices; use --device cpu")
-    return chosen

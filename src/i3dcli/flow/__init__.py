@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
-from .threads import threaded_map
+from ..errors import memory_errors
+from .threads import ahead, threaded_map
 from .tvl1 import tvl1_stream
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB
@@ -41,7 +42,7 @@ def channels_first(flow: NDArray[np.float32]) -> Flow:
 
 
 QUICK: dict[str, Callable[[tuple[Grey, Grey]], Flow]] = {"dis": dis, "farneback": farneback}
-CUDA_PAIRS = 128  # computed at once on a CUDA device
+CUDA_PAIRS = 256  # computed at once on a CUDA device
 
 
 def flow_stream(
@@ -68,14 +69,27 @@ def flow_stream(
 
 
 def cuda_stream(greys: Iterable[Grey], params: TVL1, *, device: str) -> Iterator[Flow]:
-    """TV-L1 flows between successive grey frames, in batches of pairs on a CUDA device."""
+    """TV-L1 flows between successive grey frames, in batches of pairs on a CUDA device.
+
+    One thread takes the frames and one waits for the device, while the caller has the flows before.
+    """
     from .tvl1_cuda import tvl1_frames  # Triton is only there with CUDA builds of PyTorch
 
-    source = iter(greys)
-    batch = list(islice(source, CUDA_PAIRS + 1))
-    while len(batch) > 1:
-        yield from tvl1_frames(torch.from_numpy(np.stack(batch)).to(device), params).cpu().numpy()
-        batch = [batch[-1], *islice(source, CUDA_PAIRS)]
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        source = iter(greys)
+        batch = list(islice(source, CUDA_PAIRS + 1))
+        while len(batch) > 1:
+            yield np.stack(batch)
+            batch = [batch[-1], *islice(source, CUDA_PAIRS)]
+
+    def flows() -> Iterator[NDArray[np.float32]]:
+        for batch in ahead(batches(), depth=0):
+            with memory_errors("lower --short-side, or use --device cpu"):
+                flow = tvl1_frames(torch.from_numpy(batch).to(device), params).cpu().numpy()
+            yield flow
+
+    for flow in ahead(flows(), depth=0):
+        yield from flow
 
 
 def with_flow(

@@ -1,0 +1,29 @@
+"""Errors as one helpful line."""
+
+import pytest
+
+from i3dcli import I3DError
+from i3dcli.errors import memory_errors
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB.\nMore."), "CUDA out of memory. Tried to allocate 2 GiB."),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "DataLoader worker (pid 7) is killed by"),
+        (
+            RuntimeError("Caught _ArrayMemoryError in worker.\nTrace\nE: Unable to allocate 9 GiB"),
+            "E: Unable to allocate 9 GiB",
+        ),
+        (MemoryError(), "out of memory: lower --batch-size"),
+    ],
+)
+def test_memory_that_runs_out_elsewhere_is_told_likewise(error, line):
+    with pytest.raises(I3DError) as caught, memory_errors("lower --batch-size"):
+        raise error
+    assert line in str(caught.value) and "\n" not in str(caught.value) and "lower --batch-size" in str(caught.value)
+
+
+def test_other_faults_are_not_taken_for_memory():
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("lower --batch-size"):
+        raise RuntimeError("shapes do not fit")
