@@ -1,3 +1,4 @@
+import functools
 import math
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from i3dcli.recipes import TrainOptions
 NAMES = [name for name, _ in LAYERS]
 
 
-def learner(seed=0, *, multi_label=False, report=lambda batch: None, device="cpu", **options):
+def learner(seed=0, *, multi_label=False, report=lambda batch: None, device="cpu", compile=False, **options):
     """Of a narrow network of three classes, whose logits depend on its input."""
     net = oracle.lively(I3D(3, 3, width=0.0625, dropout=options.get("dropout", 0.0)), seed=seed)
     chosen = TrainOptions(**{"dropout": 0.0, "weight_decay": 0.0} | options)
-    return Learner(net, chosen, group=Group(), device=torch.device(device), multi_label=multi_label, report=report)
+    how = {"group": Group(), "device": torch.device(device), "multi_label": multi_label, "report": report}
+    return Learner(net, chosen, **how, compile=compile)
 
 
 def batch(*labels, seed=0, targets=None):
@@ -177,6 +179,22 @@ def test_statistics_follow_quickly_at_first_and_at_the_published_pace_later():
         trained.step([batch(0, 1)], number=number, lr=0.0)
         found.append({module.momentum for module in trained.net.modules() if isinstance(module, torch.nn.BatchNorm3d)})
     assert found == [{1.0}, {0.1}, {0.001}]
+
+
+def test_a_compiled_network_is_compiled_once_and_has_the_same_statistics(monkeypatch):
+    def counting(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    graphs = []
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counting))
+    eager, compiled = learner(), learner(compile=True)
+    for number in range(3):
+        for trained in (eager, compiled):
+            trained.step([batch(0, 1, 2, seed=number)], number=number, lr=0.01)
+    assert len(graphs) == 1
+    for key, value in state(eager).items():
+        torch.testing.assert_close(state(compiled)[key], value, rtol=1e-4, atol=1e-5)
 
 
 def test_errors_of_unreadable_videos_are_reported_in_training_and_in_evaluation():

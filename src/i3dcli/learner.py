@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,7 @@ class Learner:
         model: Any = net
         if options.sync_bn:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        self.compiled = compile
         model = torch.compile(model) if compile else model
         if group.size > 1:
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # of 1x1x1 filters, where all are alike
@@ -80,7 +81,6 @@ class Learner:
         self.seed(number)
         self.model.train()
         freeze(self.net, until=options.freeze_until, statistics=options.freeze_bn)
-        set_bn_momentum(self.net, step=number)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
@@ -89,7 +89,8 @@ class Learner:
             self.report(batch)
             clips, targets = self.to_device(batch)
             waits = isinstance(self.model, DistributedDataParallel) and count < options.accumulate
-            with self.model.no_sync() if waits else contextlib.nullcontext():
+            joining = self.model.no_sync() if waits else contextlib.nullcontext()
+            with joining, self.statistics_moved_by(bn_momentum(number)):
                 logits = self.forward(clips)
                 loss = self.loss(logits, targets)
                 losses.append(check_finite(loss.item(), batch, number))
@@ -127,11 +128,28 @@ class Learner:
             logits: Tensor = model(clips)
         return logits.float()
 
+    @contextlib.contextmanager
+    def statistics_moved_by(self, momentum: float) -> Iterator[None]:
+        """Within the block, a forward and backward pass move the running statistics of batch norm by `momentum`.
+
+        A compiled network would be compiled anew for each number. Its layers take the statistics of the batch as they are,
+        and here these are mixed with those before.
+        """
+        norms = batch_norms(self.net)
+        for norm in norms:
+            norm.momentum = 1.0 if self.compiled else momentum
+        running = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+        before = [tensor.clone() for tensor in running] if self.compiled else []
+        yield
+        for tensor, old in zip(running, before, strict=False):
+            tensor.lerp_(old, 1 - momentum)
+
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Clips in [-1, 1] and targets where the network is."""
-        clips = batch.clips.to(self.device)
+        clips = batch.clips.to(self.device, non_blocking=True)
         clips = rgb_from_bytes(clips) if clips.dtype == torch.uint8 else clips
-        return clips.contiguous(memory_format=torch.channels_last_3d), batch.targets.to(self.device)
+        clips = clips.contiguous(memory_format=torch.channels_last_3d)
+        return clips, batch.targets.to(self.device, non_blocking=True)
 
     def seed(self, number: int) -> None:
         """Draw what is random in a step, such as dropout, from its number and the rank of this process."""
@@ -165,14 +183,13 @@ def freeze(net: I3D, *, until: str | None, statistics: bool) -> None:
             norm.eval().requires_grad_(False)
 
 
-def set_bn_momentum(net: I3D, *, step: int) -> None:
+def bn_momentum(step: int) -> float:
     """Let running statistics average about the last tenth of all steps, until that is as long as DeepMind's decay.
 
     From there on it is the published momentum. That alone would leave a network after a thousand steps with a third of
     the statistics it was born with, and worse accuracy in evaluation than in training.
     """
-    for norm in batch_norms(net):
-        norm.momentum = max(BN_MOMENTUM, BN_WARMUP / (step + BN_WARMUP))
+    return max(BN_MOMENTUM, BN_WARMUP / (step + BN_WARMUP))
 
 
 def batch_norms(net: I3D) -> list[nn.BatchNorm3d | nn.SyncBatchNorm]:

@@ -187,13 +187,19 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
-def load_batches(dataset: ClipDataset, batches: Sampler[list[Draw]] | Sequence[list[int]], *, workers: int) -> DataLoader[Item]:
-    """The batches of a dataset, read ahead by `workers` processes, or by this one if there are none."""
+def load_batches(
+    dataset: ClipDataset, batches: Sampler[list[Draw]] | Sequence[list[int]], *, workers: int, pin_memory: bool = False
+) -> DataLoader[Item]:
+    """The batches of a dataset, read ahead by `workers` processes, or by this one if there are none.
+
+    With `pin_memory` they are where a CUDA device can fetch them while it computes.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
+        pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=prepare_worker,
     )

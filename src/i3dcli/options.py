@@ -185,7 +185,11 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("freeze-bn", bool, "Leave batch norm as it is."),
     ("freeze-until", str, "Leave all layers up to this one as they are, such as Mixed_4f."),
     ("sync-bn", bool, "Batch statistics over the clips of all processes; CUDA only."),
-    ("precision", click.Choice(recipes.PRECISIONS), "Of the network's arithmetic; weights are fp32."),
+    (
+        "precision",
+        click.Choice(recipes.PRECISIONS),
+        "Of the network's arithmetic; weights are fp32. On CUDA, fp32 convolves in TF32.",
+    ),
     ("seed", click.IntRange(0), "Of all that is random."),
 )
 

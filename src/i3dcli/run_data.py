@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch.utils.data import DataLoader
 
 from .datasets import Dataset, Sample
@@ -33,10 +34,12 @@ class RunData:
         preprocessing: Preprocessing,
         group: Group,
         *,
+        device: torch.device,
         workers: int | None,
         note: Note,
     ):
         self.dataset, self.options, self.preprocessing, self.group, self.note = dataset, options, preprocessing, group, note
+        self.device = device
         self.workers = min(8, cores_per_process() - 1) if workers is None else workers
         self.metric = "map" if dataset.multi_label else "top1"
         self.reported: set[str] = set()
@@ -92,7 +95,7 @@ class RunData:
         )
 
     def load(self, samples: list[Sample], batches: Draws | list[list[int]]) -> DataLoader[Item]:
-        loader = load_batches(self.clips(samples), batches, workers=self.workers)
+        loader = load_batches(self.clips(samples), batches, workers=self.workers, pin_memory=self.device.type == "cuda")
         self.loaders.append(loader)
         return loader
 
