@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import pickle
 import re
 import struct
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from i3dcli import I3D, CheckpointError, load_checkpoint, save_checkpoint
-from i3dcli.defaults import Preprocessing
+from i3dcli.defaults import TVL1, Preprocessing
 
 
 def hassony2_key(key):
@@ -102,7 +103,8 @@ def test_files_of_torch_0_3_load(tmp_path):
 
 def test_our_own_file_rebuilds_the_network_and_says_how_it_was_trained(tmp_path):
     net = narrow("flow")
-    net.classes, net.preprocessing = ("a", "b", "c", "d", "é"), Preprocessing(fps=12.5, crop=112, flow_bound=10.0)
+    net.classes = ("a", "b", "c", "d", "é")
+    net.preprocessing = Preprocessing(fps=12.5, crop=112, flow_parameters=TVL1(median=0), flow_bound=10.0)
     save_checkpoint(net, tmp_path / "own.pt")
     loaded = load_checkpoint(tmp_path / "own.pt")
     assert (loaded.stream, loaded.width, loaded.classes, loaded.preprocessing) == (
@@ -113,6 +115,24 @@ def test_our_own_file_rebuilds_the_network_and_says_how_it_was_trained(tmp_path)
     )
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in net.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["own.pt"]
+
+
+def test_a_file_without_parameters_of_flow_had_the_defaults(tmp_path):
+    save_checkpoint(narrow(), tmp_path / "new.pt")
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    del content["preprocessing"]["flow_parameters"]
+    torch.save(content, tmp_path / "old.pt")
+    assert load_checkpoint(tmp_path / "old.pt").preprocessing == Preprocessing()
+
+
+@pytest.mark.parametrize("change", [{"fps": "abc"}, {"crop": 0}, {"more": 1}, {"flow_parameters": {"tau": -1.0}}])
+def test_preprocessing_that_is_none_is_refused(tmp_path, change):
+    save_checkpoint(narrow(), tmp_path / "own.pt")
+    content = torch.load(tmp_path / "own.pt", weights_only=True)
+    content["preprocessing"] |= change
+    torch.save(content, tmp_path / "own.pt")
+    with pytest.raises(CheckpointError, match=r"own.pt: got no usable 'preprocessing'.*, expected a file written by i3d$"):
+        load_checkpoint(tmp_path / "own.pt")
 
 
 def test_half_precision_files_load_as_float32(tmp_path):
@@ -137,7 +157,7 @@ def own_content(**changes):
         "num_classes": 5,
         "classes": None,
     }
-    return {**content, "width": 0.125, "preprocessing": vars(Preprocessing()), **changes}
+    return {**content, "width": 0.125, "preprocessing": dataclasses.asdict(Preprocessing()), **changes}
 
 
 def without(key):

@@ -9,7 +9,7 @@ from media import moving, numbered, numbers, write_video
 
 from i3dcli import DatasetError, VideoError
 from i3dcli.datasets import Sample
-from i3dcli.defaults import Preprocessing
+from i3dcli.defaults import TVL1, Preprocessing
 from i3dcli.loader import ClipDataset, Draw, Draws, collate, load_batches
 
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=9)
@@ -148,6 +148,7 @@ def test_flow_of_every_format_is_read(motions, flows, format):
         (Preprocessing(short_side=36, crop=32, flow_bound=15.0), "bound 20.0, trained on 15.0"),
         (Preprocessing(short_side=36, crop=32, fps=12.5), "fps 25.0, trained on 12.5"),
         (Preprocessing(short_side=40, crop=32), "short_side 36, trained on 40"),
+        (Preprocessing(short_side=36, crop=32, flow_parameters=TVL1(lambda_=0.2)), "lambda 0.15, trained on 0.2"),
     ],
 )
 def test_flow_of_another_making_is_an_error_for_all(motions, flows, preprocessing, text):

@@ -18,6 +18,9 @@ from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, star
 
 import i3dcli
 from i3dcli import train as verb
+from i3dcli.defaults import TVL1
+from i3dcli.extract import FlowOptions, extract_videos
+from i3dcli.flow.storage import FlowFolder
 from i3dcli.run_folder import RunFolder
 
 RANDOM = ("--dropout", "0.5", "--flip", "--batch-size", "1", "--accumulate", "2", "--lr", "0.05")  # 4 steps an epoch
@@ -423,6 +426,28 @@ def test_weights_of_the_other_stream_are_one_line(checkpoints, motions, tmp_path
 def test_flow_of_another_making_is_one_line(motions, flows, tmp_path):
     arguments = (motions, "--stream", "flow", "--flow-dir", flows["jpg"], "--out", tmp_path / "run", "--bound", "15")
     one_line(train(*arguments), 1, "flow of another making: ", "bound 20.0, trained on 15.0; extract it again, or train for it")
+
+
+def test_weights_keep_how_their_flow_was_made_and_predict_computes_it_so(motions, tmp_path):
+    """Also by another algorithm, or with other parameters than those of the weights that a run starts from."""
+    dis = FlowOptions(format="npy", short_side=36, algorithm="dis", parameters=None)
+    median0 = FlowOptions(format="npy", short_side=36, parameters=TVL1(median=0))
+    for name, options in (("dis", dis), ("median0", median0)):
+        assert all(outcome.status == "extracted" for outcome in extract_videos([str(motions)], tmp_path / name, options))
+    result = train(motions, "--stream", "flow", "--flow-dir", tmp_path / "dis", "--out", tmp_path / "first")
+    assert result.exit_code == 0 and "Note" not in result.stderr
+    more = ("--stream", "flow", "--flow-dir", tmp_path / "median0", "--width", "1", "--init", tmp_path / "first" / "last.pt")
+    result = train(motions, *more, "--out", tmp_path / "second")
+    text = f"Note: other flow than of {tmp_path}/first/last.pt: algorithm tvl1, trained on dis; the run is for it\n"
+    assert result.exit_code == 0 and text in result.stderr
+    video = next((motions / "val" / "right").iterdir())
+    for run, flow in (("first", "dis"), ("second", "median0")):
+        model = i3dcli.load_model(flow=tmp_path / run / "last.pt", device="cpu")
+        key = video.relative_to(motions).with_suffix("")
+        stored = model.predict(video, flow=FlowFolder(tmp_path / flow).open(key, video)).logits
+        computed = model.predict(video).logits
+        assert model.nets["flow"].preprocessing.flow_parameters == (None if flow == "dis" else TVL1(median=0))
+        torch.testing.assert_close(computed, stored, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(

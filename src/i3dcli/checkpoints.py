@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .defaults import IN_CHANNELS, Preprocessing
+from .defaults import IN_CHANNELS, TVL1, Preprocessing
 from .errors import CheckpointError, shown
 from .files import atomic_write, foreign
 from .i3d import I3D, LAYERS
@@ -67,7 +67,7 @@ def load_checkpoint(path: str | Path) -> I3D:
     check_tensors(state_dict, net.state_dict(), path, network="I3D")
     net.load_state_dict(state_dict, strict=True, assign=True)
     if own:
-        net.preprocessing = Preprocessing(**content["preprocessing"])
+        net.preprocessing = as_preprocessing(content["preprocessing"], path)
         net.classes = None if content["classes"] is None else tuple(content["classes"])
         if net.stream != content["stream"] or (net.classes is not None and len(net.classes) != net.num_classes):
             raise wrong(path, "a description that disagrees with its tensors", "a file written by i3d")
@@ -259,17 +259,30 @@ def check_description(content: Mapping[str, Any], path: str | Path) -> None:
     """Raise CheckpointError unless a file of ours is of a version we know and has every field, of its type."""
     if content.get("version") != VERSION:
         raise wrong(path, f"format version {content.get('version')}", f"version {VERSION}, which this i3d reads", "upgrade i3d")
-    fields = {field.name for field in dataclasses.fields(Preprocessing)}
     checks: dict[str, Callable[[Any], bool]] = {
         "state_dict": lambda value: isinstance(value, Mapping),
         "stream": lambda value: value in IN_CHANNELS,
         "classes": lambda value: value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value)),
         "width": lambda value: isinstance(value, (int, float)) and value > 0,
-        "preprocessing": lambda value: isinstance(value, Mapping) and value.keys() == fields,
+        "preprocessing": lambda value: isinstance(value, Mapping),
     }
     for key, holds in checks.items():
         if key not in content or not holds(content[key]):
             raise wrong(path, f"no usable {key!r}", "a file written by i3d")
+
+
+def as_preprocessing(record: Mapping[str, Any], path: str | Path) -> Preprocessing:
+    """The fields in a file of ours; where it has no parameters of TV-L1, it is older than they, and had the defaults."""
+    default = dataclasses.asdict(Preprocessing())
+    try:
+        parameters = record.get("flow_parameters", default["flow_parameters"])
+        found = {**record, "flow_parameters": parameters and TVL1(**parameters)}
+        numbers = [key for key, value in default.items() if isinstance(value, (int, float))]
+        if found.keys() == default.keys() and all(found[key] > 0 for key in numbers):
+            return Preprocessing(**found)
+    except (TypeError, ValueError) as error:
+        raise wrong(path, f"no usable 'preprocessing' ({error})", "a file written by i3d") from error
+    raise wrong(path, "no usable 'preprocessing'", "a file written by i3d")
 
 
 def wrong(path: str | Path, got: str, expected: str, advice: str = "") -> CheckpointError:

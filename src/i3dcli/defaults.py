@@ -30,18 +30,6 @@ IN_CHANNELS = {"rgb": 3, "flow": 2}
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How a stream's input was made; stored in our checkpoints, so that weights and input stay together."""
-
-    fps: float = FPS
-    short_side: int = SHORT_SIDE
-    crop: int = CROP
-    clip_len: int = CLIP_LEN
-    flow_algorithm: str = FLOW_ALGORITHM
-    flow_bound: float = FLOW_BOUND
-
-
-@dataclass(frozen=True)
 class TVL1:
     """Parameters of TV-L1, by default those of OpenCV's CPU class.
 
@@ -72,3 +60,16 @@ class TVL1:
             raise ValueError(f"TVL1: scale_step: got {self.scale_step}, expected a number between 0 and 1")
         if self.median not in (0, 1, 3, 5):
             raise ValueError(f"TVL1: median: got {self.median}, expected 0, 1, 3 or 5")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a stream's input was made; stored in our checkpoints, so that weights and input stay together."""
+
+    fps: float = FPS
+    short_side: int = SHORT_SIDE
+    crop: int = CROP
+    clip_len: int = CLIP_LEN
+    flow_algorithm: str = FLOW_ALGORITHM
+    flow_parameters: TVL1 | None = TVL1()  # None for algorithms without
+    flow_bound: float = FLOW_BOUND

@@ -22,7 +22,8 @@ from . import zoo
 from .datasets import Dataset, load_dataset, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import choose_device, process_group
-from .errors import DatasetError, I3DError, memory_errors, shown
+from .errors import DatasetError, I3DError, VideoError, memory_errors, shown
+from .flow.storage import FlowFolder, FlowReader
 from .i3d import I3D, LAYERS
 from .learner import Learner
 from .lists import read_class_names
@@ -196,6 +197,8 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D
     net.dropout.p = options.dropout
     net.classes = dataset.classes
     net.preprocessing = choose_preprocessing(net.preprocessing, options)
+    if options.flow_dir is not None:
+        net.preprocessing = with_flow_as_stored(net.preprocessing, dataset, options, note=note)
     return net
 
 
@@ -220,6 +223,19 @@ def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preproce
             f"crop larger than the picture: --crop {chosen.crop}: got --short-side {chosen.short_side}; lower it"
         )
     return chosen
+
+
+def with_flow_as_stored(base: Preprocessing, dataset: Dataset, options: TrainOptions, *, note: Note) -> Preprocessing:
+    """`base`, but for the algorithm and parameters of the stored flow, by which `predict` is to compute it."""
+    stored = FlowFolder(Path(str(options.flow_dir)))
+    for sample in dataset.train:
+        with contextlib.suppress(VideoError):  # where there is none at all, RunData says so
+            flow = FlowReader(stored.find(sample.key, sample.path))
+            chosen = dataclasses.replace(base, **flow.making())
+            if options.init is not None and chosen != base:
+                note(f"Note: other flow than of {shown(options.init)}: {'; '.join(flow.mismatches(base))}; the run is for it")
+            return chosen
+    return base
 
 
 class Stop:

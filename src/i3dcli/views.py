@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clips import centre_crop, flow_clip, looped, rgb_clip, sliding, windows
-from .defaults import Preprocessing
+from .defaults import TVL1, Preprocessing
 from .errors import VideoError, shown
 from .flow import Frame, Moment, flow_stream, with_flow, without_flow
 from .flow.storage import FlowReader
@@ -105,7 +105,8 @@ class Views:
         if "flow" not in self.trained:
             return without_flow(frames)
         if self.flow is None:
-            return with_flow(frames, self.trained["flow"].flow_algorithm)
+            trained = self.trained["flow"]
+            return with_flow(frames, trained.flow_algorithm, trained.flow_parameters or TVL1())
         return with_stored_flow(frames, self.flow, self.path)
 
     def _windows(self) -> Iterator[tuple[range, Clips]]:
@@ -135,7 +136,8 @@ class Views:
         """The flows between `frames`, the first of which is frame `first`."""
         if self.flow is not None:
             return stored_flows(self.flow, first, frames, self.path)
-        return list(flow_stream(frames, self.trained["flow"].flow_algorithm))
+        trained = self.trained["flow"]
+        return list(flow_stream(frames, trained.flow_algorithm, trained.flow_parameters or TVL1()))
 
     def _count_frames(self) -> int:
         """How many there are; what the file claims is believed where that many can be reached."""

@@ -14,7 +14,7 @@ import contextlib
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..defaults import JPEG_QUALITY, Preprocessing
+from ..defaults import JPEG_QUALITY, TVL1, Preprocessing
 from ..errors import VideoError, shown
 from ..files import FLOW_SIDECAR as SIDECAR
 from ..files import source_bytes
@@ -125,6 +125,14 @@ class FlowReader:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return (self[index] for index in range(self.num_flows))
 
+    def making(self) -> dict[str, Any]:
+        """How this flow was made, as fields of `Preprocessing`. Raises VideoError."""
+        parameters = self.sidecar.get("parameters")
+        try:
+            return {"flow_algorithm": str(self.sidecar["algorithm"]), "flow_parameters": parameters and TVL1(**parameters)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
     def mismatches(self, preprocessing: Preprocessing) -> list[str]:
         """How this flow was made otherwise than `preprocessing` says, in words; empty where it was not."""
         expected = {
@@ -133,6 +141,10 @@ class FlowReader:
             "short_side": preprocessing.short_side,
         }
         found = [(key, self.sidecar.get(key), value) for key, value in expected.items()]
+        parameters = self.sidecar.get("parameters")
+        if preprocessing.flow_parameters is not None and isinstance(parameters, dict):
+            wanted = asdict(preprocessing.flow_parameters)
+            found += [(key.rstrip("_"), parameters.get(key), value) for key, value in wanted.items()]
         if self.format in QUANTISED:
             found.append(("bound", self.bound, preprocessing.flow_bound))
         return [f"{key} {there}, trained on {value}" for key, there, value in found if there != value]
@@ -154,14 +166,20 @@ class FlowReader:
 
     def _pictures(self, read: Callable[[str], bytes], index: int) -> NDArray[np.float32]:
         names = [f"flow_{axis}_{index + 1:05d}.jpg" for axis in "xy"]
-        found = [cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_GRAYSCALE) for name in names]
+        data = [np.frombuffer(read(name), np.uint8) for name in names]
+        found = [cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in data if picture.size]  # cv2 raises for nothing
         levels = [picture for picture in found if picture is not None]
         if len(levels) < len(names):
             raise ValueError(f"{names[0]} or {names[1]} is no picture")
         return dequantise(np.stack(levels).astype(np.uint8), self.bound)
 
     def _damaged(self, error: Exception) -> VideoError:
-        return VideoError(f"damaged flow: {shown(self.folder)}: {shown(str(error))}; extract it again with --overwrite")
+        reason = str(error)
+        if isinstance(error, KeyError):
+            reason = f"{SIDECAR} has no {error}"
+        elif isinstance(error, OSError) and error.filename is not None:
+            reason = f"{Path(error.filename).name}: {error.strerror}"
+        return VideoError(f"damaged flow: {shown(self.folder)}: {shown(reason)}; remove that folder and extract it again")
 
 
 @dataclass(frozen=True)
@@ -215,9 +233,11 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise VideoError(f"no flow: {shown(folder)}: no {SIDECAR} in it; make it with i3d extract-flow") from error
     except ValueError as error:
-        raise VideoError(f"damaged flow: {shown(folder)}: {SIDECAR} is no JSON; extract it again with --overwrite") from error
+        raise VideoError(
+            f"damaged flow: {shown(folder)}: {SIDECAR} is no JSON; remove that folder and extract it again"
+        ) from error
     if not isinstance(content, dict):
-        raise VideoError(f"damaged flow: {shown(folder)}: {SIDECAR} is no record; extract it again with --overwrite")
+        raise VideoError(f"damaged flow: {shown(folder)}: {SIDECAR} is no record; remove that folder and extract it again")
     return content
 
 
