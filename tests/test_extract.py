@@ -135,14 +135,74 @@ def test_shards_together_write_what_one_process_writes(tmp_path):
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
-def test_torchruns_ranks_share_the_list(tmp_path):
+def test_torchruns_ranks_share_the_list_and_wait_for_each_other(tmp_path):
+    """The first has an error at once, after which torchrun would end the second."""
     source = videos(tmp_path / "in", 3, frames=4)
+    (source / "a.mp4").write_bytes(b"")
     extract(source, "--out", tmp_path / "whole")
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone", "-m", "i3dcli"]
     command = [sys.executable, *torchrun, "extract-flow", str(source), "--out", str(tmp_path / "parts"), *SMALL]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, text=True)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
-    assert result.stdout.count("\n") == 3
+    assert (result.returncode, result.stdout.count("\n"), result.stderr.count("Error: not a video")) == (1, 3, 1)
+
+
+def test_torchrun_and_shard_together_are_wrong_usage(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    result = extract("x", "--out", "y", "--shard", "0/2")
+    assert result.exit_code == 2 and "torchrun shares the videos by itself" in result.stderr
+
+
+def test_flow_of_another_video_is_told_of_it_alone(tmp_path):
+    source = videos(tmp_path / "in", 2, frames=3)
+    extract(source, "--out", tmp_path / "out")
+    changed = write_video(source / "class 0" / "v0.mp4", moving(5, 32, 40))
+    write_video(source / "class 0" / "new.mp4", moving(3, 32, 40))
+    result = extract(source, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and f"Error: flow of another video: {tmp_path}/out/class 0/v0: " in result.stderr
+    assert f"{changed} has {changed.stat().st_size}; choose another --out, or --overwrite if" in result.stderr
+    assert result.stderr.endswith("1 extracted, 1 kept, 1 failed\n")
+
+
+def test_a_damaged_sidecar_is_no_finished_flow(tmp_path):
+    source = videos(tmp_path / "in", 2, frames=3)
+    extract(source, "--out", tmp_path / "out")
+    whole = files(tmp_path / "out")
+    (tmp_path / "out" / "class 0" / "v0" / "flow.json").write_text("{")
+    assert extract(source, "--out", tmp_path / "out").stderr == "1 extracted, 1 kept\n"
+    assert files(tmp_path / "out") == whole
+
+
+def test_what_makes_no_difference_is_not_asked_for(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
+    npy = (path, "--out", tmp_path / "npy", "--format", "npy")
+    extract(*npy)
+    assert extract(*npy, "--bound", "10", "--quality", "50").stderr == "1 kept\n"
+    assert "viz False there, True asked" in extract(*npy, "--viz").stderr
+    extract(path, "--out", tmp_path / "jpg", "--viz", "--frames")
+    assert extract(path, "--out", tmp_path / "jpg").stderr == "1 kept\n"
+    assert "quality 95 there, 50 asked" in extract(path, "--out", tmp_path / "jpg", "--quality", "50").stderr
+
+
+def test_flow_that_overflows_is_not_kept(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
+    result = extract(path, "--out", tmp_path / "out", "--tau", "1e30", "--format", "npy")
+    assert result.exit_code == 1 and f"Error: flow without bounds: {path}: got nan pixels" in result.stderr
+    assert not (tmp_path / "out" / "clip").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_a_signal_ends_with_what_was_done_and_leaves_no_half_folder(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", moving(200, 64, 80))
+    command = [sys.executable, "-m", "i3dcli", "extract-flow", str(path), "--out", str(tmp_path / "out"), "--threads", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out" / ".clip.partial").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (143, "Interrupted: 0 extracted; run it again to go on\n")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):

@@ -78,6 +78,7 @@ def test_numpy_and_opencv_read_what_we_write(tmp_path):
 def test_frames_are_written_in_their_colours(tmp_path):
     writer = FlowWriter(tmp_path, format="jpg", bound=20.0)
     writer.write_frame(np.full((32, 32, 3), (250, 120, 10), np.uint8))
+    writer.close()
     picture = cv2.imread(str(tmp_path / "img_00001.jpg"))[..., ::-1]
     assert np.abs(picture.astype(int) - (250, 120, 10)).max() <= 3
 

@@ -16,9 +16,12 @@ from .datasets import FORMATS
 from .errors import I3DError, shown
 from .gate import ErrorGate, say
 from .options import (
+    BOUND,
+    CLASSES,
     COUNT,
     NAME,
-    POSITIVE,
+    PIXELS,
+    PROCESSES,
     TIMELINE_OPTIONS,
     Span,
     check_eval_options,
@@ -34,6 +37,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from .extract import Outcome
     from .predict import Timeline
     from .two_stream import TwoStream
 
@@ -163,9 +167,9 @@ def frames_in(span: Span, fps: float) -> int:
 @click.option(
     "--format", type=click.Choice(defaults.FLOW_FORMATS), default=defaults.FLOW_FORMATS[0], help="How flow is stored."
 )
-@click.option("--bound", type=POSITIVE, default=defaults.FLOW_BOUND, help="Pixels per frame at which jpg and zip are clamped.")
+@click.option("--bound", type=BOUND, default=defaults.FLOW_BOUND, help="Pixels per frame at which jpg and zip are clamped.")
 @click.option("--fps", default=f"{defaults.FPS:g}", metavar="FPS|native", help="Frames per second to resample to.")
-@click.option("--short-side", type=click.IntRange(1), default=defaults.SHORT_SIDE, help="Pixels, resized to before the flow.")
+@click.option("--short-side", type=PIXELS, default=defaults.SHORT_SIDE, help="Pixels, resized to before the flow.")
 @click.option("--frames", is_flag=True, help="Write the RGB frames too, as img_00001.jpg ...")
 @click.option("--viz", is_flag=True, help="Write flow.mp4 too: hue is direction, strength is speed, white is still.")
 @click.option("--quality", type=click.IntRange(1, 100), default=defaults.JPEG_QUALITY, help="Of JPEG pictures.")
@@ -189,29 +193,42 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
       i3d extract-flow videos/ --out flow/
       i3d extract-flow @list.txt --out flow/ --format zip --shard 3/8
     """
-    run = {name: options.pop(name) for name in ("overwrite", "shard", "device", "threads")}
+    run = {name: options.pop(name) for name in ("overwrite", "device", "threads")}
     from . import extract as verb
+    from .distributed import choose_device, process_group
 
+    chosen = flow_options(ctx, **{name: value for name, value in options.items() if name != "shard"})
     run["device"] = verb.flow_device(run["device"])
     counts = Counter[str]()
-    chosen = flow_options(ctx, **options)
-    for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
-        counts[outcome.status] += 1
-        if outcome.error is not None:
-            say(f"Error: {outcome.error}", err=True)
-        elif outcome.status == "elsewhere":
-            say(f"Note: left to another process: {shown(outcome.video)}", err=True)
-        else:
-            say(shown(outcome.folder))
-    say(", ".join(f"{counts[status]} {status}" for status in verb.STATUSES if counts[status]) or "0 extracted", err=True)
-    ctx.exit(1 if counts["failed"] else 0)
+    with process_group(choose_device("cpu")) as (group, _):
+        shard = options["shard"] or (group.rank, group.size)
+        try:
+            for outcome in verb.extract_videos(inputs, out, chosen, **run, shard=shard, progress=shard[0] == 0):
+                counts[outcome.status] += 1
+                tell(outcome)
+        except (KeyboardInterrupt, SystemExit):
+            say(f"Interrupted: {verb.summary(counts)}; run it again to go on", err=True)
+            raise
+        say(verb.summary(counts), err=True)
+        failed = any(group.gather(counts["failed"] > 0))  # torchrun ends all when the first ends with an error
+    ctx.exit(1 if failed else 0)
+
+
+def tell(outcome: Outcome) -> None:
+    """Print what became of a video."""
+    if outcome.error is not None:
+        say(f"Error: {outcome.error}", err=True)
+    elif outcome.status == "elsewhere":
+        say(f"Note: left to another process: {shown(outcome.video)}", err=True)
+    else:
+        say(shown(outcome.folder))
 
 
 @main.command()
 @click.argument("source", type=NAME)
 @click.option("--out", required=True, type=NAME, metavar="FILE", help="Where the checkpoint is written.")
 @click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Input of the I3D.")
-@click.option("--num-classes", type=click.IntRange(1), metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
+@click.option("--num-classes", type=CLASSES, metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
 @click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes, one per line.")
 @click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
 def inflate(source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool) -> None:
@@ -274,7 +291,7 @@ def check_outputs(*paths: str | None, inputs: Iterable[str | None]) -> None:
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN; its options need not be given again.")
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to train.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that read videos.  [default: a core each but one, up to 8]")
+@click.option("--workers", type=PROCESSES, help="Processes that read videos.  [default: a core each but one, up to 8]")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
 @click.option("--log-every", type=COUNT, metavar="STEPS", help="Add rows to log.csv between epochs.")
 @train_options
@@ -322,7 +339,7 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
 @click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
 @click.option("--protocol", type=click.Choice(["full", "clips"]), default="full", help="Every frame, or clips and crops.")
 @click.option("--max-frames", type=COUNT, help=f"Of full: look at no more frames; the paper's are {defaults.MAX_CLIP_LEN}.")
-@click.option("--clips", type=COUNT, help=f"Of clips: how many per video.  [default: {defaults.TEST_CLIPS}]")
+@click.option("--clips", type=click.IntRange(1, 1000), help=f"Of clips: how many per video.  [default: {defaults.TEST_CLIPS}]")
 @click.option(
     "--crops",
     type=click.Choice(["1", "3"]),

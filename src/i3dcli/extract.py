@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from . import __version__
@@ -21,8 +23,17 @@ from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALIT
 from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
 from .files import FLOW_SIDECAR, Found, atomic_write, find_videos, locked, make_folder, source_bytes
-from .flow import with_flow
-from .flow.storage import QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, made_from, of_another_video, read_sidecar
+from .flow import Frame, Moment, with_flow
+from .flow.storage import (
+    LARGEST_FLOW,
+    QUANTISED,
+    ZERO_LEVEL,
+    FlowWriter,
+    flow_picture,
+    made_from,
+    of_another_video,
+    read_sidecar,
+)
 from .video import Video, VideoWriter
 
 FAILURES = "failures.jsonl"
@@ -50,6 +61,12 @@ class FlowOptions:
             del record["fps"]
         return record
 
+    def unimportant(self, there: Mapping[str, Any]) -> set[str]:
+        """The fields that a sidecar may hold otherwise: what has no use in this format, and more files than are asked for."""
+        more = {name for name in ("frames", "viz") if there.get(name) is True and not getattr(self, name)}
+        unused = set() if self.format in QUANTISED else {"bound"} if self.frames else {"bound", "quality"}
+        return more | unused
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -76,29 +93,36 @@ def extract_videos(
     """Extract the flow of each video that `inputs` name (files, folders, `@list.txt`) into a folder of its own below `out`.
 
     What is there already with the same options is kept; `shard` = (i, n) takes every n-th video from the i-th on.
-    A video that cannot be read is an outcome, and a line in failures.jsonl. Raises DatasetError before anything is
-    written if flow is there that was made otherwise, and I3DError when `out` cannot be written.
+    A video that cannot be read, or whose flow there is of another, is an outcome, and a line in failures.jsonl. Raises
+    DatasetError before anything is written if flow is there that was made otherwise, and I3DError when `out` cannot be
+    written.
     """
     out = Path(out)
     make_folder(out)
     videos, unnamed = find_all(inputs)
     mine = sorted(videos, key=lambda found: found.key)[shard[0] :: shard[1]]
-    todo = [found for found in mine if overwrite or not clean(out / found.key) or not finished(found, out / found.key, options)]
+    todo = [found for found in mine if overwrite or not (clean(out / found.key) and kept(found, out / found.key, options))]
     failures = Failures(out, [found.path for found in mine])
     for found in sorted({*mine} - {*todo}):
         yield Outcome(found.path, "kept", out / found.key)
-    for error in unnamed:
+    for error in unnamed if shard[0] == 0 else ():
         yield Outcome(Path(), "failed", out, error=error)
+    compute = partial(
+        with_flow, algorithm=options.algorithm, params=options.parameters or TVL1(), device=device, threads=threads
+    )
     with pair_bar(todo, options, show=progress) as bar:
         for found in todo:
             try:
-                outcome = extract_video(
-                    found, out / found.key, options, overwrite=overwrite, bar=bar, device=device, threads=threads
-                )
+                outcome = extract_video(found, out / found.key, options, compute, overwrite=overwrite, bar=bar)
             except VideoError as error:
                 failures.add(found.path, error)
                 outcome = Outcome(found.path, "failed", out / found.key, error=error)
             yield outcome
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """How many outcomes there are of each status."""
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts.get(status)) or "0 extracted"
 
 
 def flow_device(name: str) -> str:
@@ -134,16 +158,27 @@ def clash(video: Found, other: Found) -> DatasetError:
     )
 
 
+def kept(found: Found, folder: Path, options: FlowOptions) -> bool:
+    """Whether there is nothing to do, not even to complain of flow of another video, which is said in its turn."""
+    with contextlib.suppress(VideoError):
+        return finished(found, folder, options)
+    return False
+
+
 def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
-    """Whether the flow of a video is in `folder`, whole and made so; raises DatasetError if it was made otherwise."""
-    if not (folder / FLOW_SIDECAR).exists():
+    """Whether the flow of a video is in `folder`, whole and made so.
+
+    Raises DatasetError if it was made otherwise, and VideoError if it is that of another video.
+    """
+    try:
+        there = read_sidecar(folder)
+    except VideoError:  # none, or damaged
         return False
-    there = read_sidecar(folder)
     asked = json.loads(json.dumps(options.record()))  # as it would be read back
     if not made_from(there, found.path):
         what = of_another_video(folder, there, found.path)
-        raise DatasetError(f"{what}; choose another --out, or --overwrite if the video has changed")
-    differing = sorted(key for key in asked if there.get(key) != asked[key])
+        raise VideoError(f"{what}; choose another --out, or --overwrite if the video has changed")
+    differing = sorted(key for key in asked if there.get(key) != asked[key] and key not in options.unimportant(there))
     if differing:
         what = ", ".join(f"{key} {shown(str(there.get(key)))} there, {shown(str(asked[key]))} asked" for key in differing)
         raise DatasetError(f"flow of other making: {shown(folder)}: {what}; use --overwrite to redo it, or another --out")
@@ -151,7 +186,13 @@ def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
 
 
 def extract_video(
-    found: Found, folder: Path, options: FlowOptions, *, overwrite: bool, bar: tqdm[Any], device: str, threads: int | None
+    found: Found,
+    folder: Path,
+    options: FlowOptions,
+    compute: Callable[[Iterable[Frame]], Iterator[Moment]],
+    *,
+    overwrite: bool,
+    bar: tqdm[Any],
 ) -> Outcome:
     """Extract one video into `folder`, which appears whole or not at all."""
     video = Video(found.path, fps=options.fps, short_side=options.short_side)
@@ -164,13 +205,16 @@ def extract_video(
         writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
         viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
         with contextlib.closing(writer), viz or contextlib.nullcontext():
-            for frame, flow in with_flow(
-                video, options.algorithm, options.parameters or TVL1(), device=device, threads=threads
-            ):
+            for frame, flow in compute(video):
                 if options.frames:
                     writer.write_frame(frame)
                 if flow is None:  # of the last frame
                     continue
+                if not np.abs(flow).max() <= LARGEST_FLOW:  # nor NaN
+                    raise VideoError(
+                        f"flow without bounds: {shown(found.path)}: got {np.abs(flow).max()} pixels from frame "
+                        f"{writer.num_flows} on; its parameters are out of range, take those of i3d extract-flow -h"
+                    )
                 writer.write_flow(flow)
                 if viz is not None:
                     viz.write(flow_picture(flow, options.bound))

@@ -77,10 +77,12 @@ def check_timeline_options(videos: tuple[str, ...], options: dict[str, Any]) -> 
             raise click.UsageError(text)
 
 
-def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int]:
-    """I/N as (I, N); without it, this process's share under torchrun, or everything."""
+def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """I/N as (I, N)."""
     if text is None:
-        return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        return None
+    if "RANK" in os.environ:
+        raise click.UsageError("--shard is for processes that are started one by one; torchrun shares the videos by itself.")
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise click.BadParameter(f"{text!r} is not I/N with 0 <= I < N, such as 0/4.")
@@ -98,6 +100,12 @@ class FloatRange(click.FloatRange):
 
 
 POSITIVE = FloatRange(0, min_open=True)
+BOUND = FloatRange(0.01, 10_000)  # pixels per frame
+LEAST_FPS, MOST_FPS = 0.01, 1000
+PIXELS = click.IntRange(1, 8192)  # of a side
+FRAMES = click.IntRange(1, 10_000)  # of a clip
+CLASSES = click.IntRange(1, 100_000)
+PROCESSES = click.IntRange(0, 256)
 
 TVL1_OPTIONS = (  # field of TVL1, type, help
     ("tau", POSITIVE, "Time step of the dual variable."),
@@ -144,9 +152,11 @@ def frame_rate(text: str) -> float | None:
     if text == "native":
         return None
     with contextlib.suppress(ValueError):
-        if 0 < float(text) <= 1000:
+        if LEAST_FPS <= float(text) <= MOST_FPS:
             return float(text)
-    raise click.UsageError(f"--fps {text!r} is neither native nor a number of frames per second up to 1000.")
+    raise click.UsageError(
+        f"--fps {text!r} is neither native nor a number of frames per second from {LEAST_FPS} to {MOST_FPS}."
+    )
 
 
 COUNT, FRACTION = click.IntRange(1), FloatRange(0)
@@ -162,17 +172,17 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("strict", bool, "Stop at a video that cannot be read, in place of taking another."),
     ("stream", click.Choice(defaults.STREAMS), "Which stream to train."),
     ("init", NAME, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
-    ("width", POSITIVE, "Channels of each layer, as a fraction of the paper's."),
+    ("width", FloatRange(0.01, 10), "Channels of each layer, as a fraction of the paper's."),
     ("dropout", FloatRange(0, 1, max_open=True), "Before the classifier."),
-    ("clip-len", COUNT, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
-    ("crop", COUNT, f"Pixels of the square that is seen.  [default: those of --init, or {defaults.CROP}]"),
-    ("short-side", COUNT, f"Pixels, resized to before the crop.  [default: those of --init, or {defaults.SHORT_SIDE}]"),
-    ("fps", POSITIVE, f"Frames per second.  [default: those of --init, or {defaults.FPS:g}]"),
-    ("bound", POSITIVE, f"Pixels per frame at which flow is clamped.  [default: those of --init, or {defaults.FLOW_BOUND:g}]"),
+    ("clip-len", FRAMES, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
+    ("crop", PIXELS, f"Pixels of the square that is seen.  [default: those of --init, or {defaults.CROP}]"),
+    ("short-side", PIXELS, f"Pixels, resized to before the crop.  [default: those of --init, or {defaults.SHORT_SIDE}]"),
+    ("fps", FloatRange(LEAST_FPS, MOST_FPS), f"Frames per second.  [default: those of --init, or {defaults.FPS:g}]"),
+    ("bound", BOUND, f"Pixels per frame at which flow is clamped.  [default: those of --init, or {defaults.FLOW_BOUND:g}]"),
     ("flip", bool, "Mirror half of the clips; leave it out where left and right are classes."),
     ("epochs", POSITIVE, "Passes over the training videos."),
     ("steps", COUNT, "Steps of the optimizer, in place of --epochs."),
-    ("batch-size", COUNT, "Clips that a process looks at at once."),
+    ("batch-size", click.IntRange(1, 100_000), "Clips that a process looks at at once."),
     ("accumulate", COUNT, "Batches per step.  [default: 1, or such that a step has as many clips as the recipe's]"),
     ("lr", FRACTION, "Learning rate."),
     ("schedule", click.Choice(recipes.SCHEDULES), "How it falls: to zero, at --lr-steps, or when validation stops improving."),
@@ -190,7 +200,7 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
         click.Choice(recipes.PRECISIONS),
         "Of the network's arithmetic; weights are fp32. On CUDA, fp32 convolves in TF32.",
     ),
-    ("seed", click.IntRange(0), "Of all that is random."),
+    ("seed", click.IntRange(0, 2**63 - 1), "Of all that is random."),
 )
 
 

@@ -13,8 +13,11 @@ from __future__ import annotations
 import contextlib
 import json
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,10 @@ from ..defaults import JPEG_QUALITY, TVL1, Preprocessing
 from ..errors import VideoError, shown
 from ..files import FLOW_SIDECAR as SIDECAR
 from ..files import source_bytes
+from .threads import available_cores
 
 QUANTISED = ("jpg", "zip")
+LARGEST_FLOW = 65504.0  # pixels per frame, the largest number of float16
 ZERO_LEVEL = 128  # of 255, where a flow of zero lands: denseflow's cvRound(127.5), half to even
 FLO_MAGIC = np.float32(202021.25)  # Middlebury's "PIEH"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same for every file, so that equal flow makes equal archives
@@ -47,47 +52,66 @@ def dequantise(levels: NDArray[np.uint8], bound: float) -> NDArray[np.float32]:
 class FlowWriter:
     """Writes the flows of one video, one after the other, into an existing folder; `close` completes the files.
 
-    The sidecar is not written: it says that all is done, and that the caller knows.
+    Pictures are encoded by `threads` threads (default: every core) and written in order. The sidecar is not written: it
+    says that all is done, and that the caller knows.
     """
 
-    def __init__(self, folder: Path, *, format: str, bound: float, quality: int = JPEG_QUALITY):
+    def __init__(self, folder: Path, *, format: str, bound: float, quality: int = JPEG_QUALITY, threads: int | None = None):
         self.folder, self.format, self.bound, self.quality = folder, format, bound, quality
         self.num_flows = self.num_frames = 0
         self.archive = zipfile.ZipFile(folder / "flow.zip", "w") if format == "zip" else None
         self.array = (folder / "flow.npy").open("wb") if format == "npy" else None
         self.shape: tuple[int, ...] = ()  # of each flow
+        self.threads = threads or available_cores()
+        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="encode")
+        self.pending: deque[tuple[str, Future[bytes]]] = deque()
 
     def write_flow(self, flow: NDArray[np.float32]) -> None:
         """Append one flow (2,H,W) in pixels per frame."""
         self.num_flows += 1
         self.shape = flow.shape
         if self.format in QUANTISED:
-            for axis, levels in zip("xy", quantise(flow, self.bound), strict=True):
-                self._put(f"flow_{axis}_{self.num_flows:05d}.jpg", jpeg(levels, self.quality))
+            for axis, field in zip("xy", flow, strict=True):
+                self._put(f"flow_{axis}_{self.num_flows:05d}.jpg", partial(self._levels, field))
         elif self.array is not None:
             if self.num_flows == 1:
                 self._write_header()
             self.array.write(flow.astype("<f2").tobytes())
         else:
-            self._put(f"flow_{self.num_flows:05d}.flo", flo(flow))
+            self._put(f"flow_{self.num_flows:05d}.flo", partial(flo, flow))
 
     def write_frame(self, frame: NDArray[np.uint8]) -> None:
         """Append one RGB frame (H,W,3) as img_00001.jpg …"""
         self.num_frames += 1
-        self._put(f"img_{self.num_frames:05d}.jpg", jpeg(frame[..., ::-1], self.quality))
+        self._put(f"img_{self.num_frames:05d}.jpg", partial(jpeg, frame[..., ::-1], self.quality))
 
     def close(self) -> None:
-        if self.archive is not None:
-            self.archive.close()
-        if self.array is not None:
-            self._write_header()
-            self.array.close()
+        try:
+            while self.pending:
+                self._write_first()
+        finally:
+            self.pool.shutdown(cancel_futures=True)
+            if self.archive is not None:
+                self.archive.close()
+            if self.array is not None:
+                self._write_header()
+                self.array.close()
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _levels(self, field: NDArray[np.float32]) -> bytes:
+        return jpeg(quantise(field, self.bound), self.quality)
+
+    def _put(self, name: str, encode: Callable[[], bytes]) -> None:
+        """Write a file, as soon as it is encoded and those before it are written."""
+        self.pending.append((name, self.pool.submit(encode)))
+        while len(self.pending) > 2 * self.threads:
+            self._write_first()
+
+    def _write_first(self) -> None:
+        name, data = self.pending.popleft()
         if self.archive is not None:
-            self.archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
+            self.archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data.result())
         else:
-            (self.folder / name).write_bytes(data)
+            (self.folder / name).write_bytes(data.result())
 
     def _write_header(self) -> None:
         """Numpy leaves room in the header for the first axis to grow, so that it can be written again at the end."""
