@@ -20,6 +20,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from ..defaults import TVL1
+
 Plane = NDArray[np.float32]
 
 LANES = 16  # float32 in the widest vector, 64 bytes
@@ -76,38 +78,25 @@ def _kernel(*, fastmath: frozenset[str] = FAST) -> Callable[[Callable[..., Any]]
     return decorate
 
 
-def solve(
-    previous: Plane,
-    following: Plane,
-    flow: Plane,
-    *,
-    tau: float,
-    lambda_: float,
-    theta: float,
-    warps: int,
-    epsilon: float,
-    inner_iterations: int,
-    outer_iterations: int,
-    median: int,
-) -> None:
+def solve(previous: Plane, following: Plane, flow: Plane, params: TVL1) -> None:
     """Improve `flow` (2,H,W) in place, at one level of the pyramid."""
     height, width = previous.shape
     grid = Grid(height, width, (width // LANES + 1) * LANES)
     level = _level(grid)
-    for plane, values in ((level.u1, flow[0]), (level.u2, flow[1]), (level.step, tau / theta)):
+    for plane, values in ((level.u1, flow[0]), (level.u2, flow[1]), (level.step, params.tau / params.theta)):
         interior(plane, grid)[:] = values
     _solve(
         previous,
         texture(following),
         level,
         grid,
-        np.float32(lambda_ * theta),
-        np.float32(theta),
-        epsilon * epsilon * height * width,
-        warps,
-        inner_iterations,
-        outer_iterations,
-        median,
+        np.float32(params.lambda_ * params.theta),
+        np.float32(params.theta),
+        params.epsilon * params.epsilon * height * width,
+        params.warps,
+        params.inner_iterations,
+        params.outer_iterations,
+        params.median,
     )
     flow[0] = interior(level.u1, grid)
     flow[1] = interior(level.u2, grid)

@@ -49,13 +49,21 @@ def tvl1_stream(
     return threaded_map(lambda pair: _flow(*pair, params), pairwise(pyramids), threads=threads)
 
 
-def _pyramid(frame: NDArray[np.uint8], params: TVL1) -> list[NDArray[np.float32]]:
-    """The frame as float32 in [0,255], then each level `scale_step` times the size of the one before."""
-    levels = [_grey(frame)]
-    while len(levels) < params.scales:
-        height, width = (round(side * params.scale_step) for side in levels[-1].shape)
+def level_sizes(size: tuple[int, int], params: TVL1) -> list[tuple[int, int]]:
+    """(height, width) of each level of the pyramid, each `scale_step` times that of the one before."""
+    sizes = [size]
+    while len(sizes) < params.scales:
+        height, width = (round(side * params.scale_step) for side in sizes[-1])
         if min(height, width) < SMALLEST_SIDE:
             break
+        sizes.append((height, width))
+    return sizes
+
+
+def _pyramid(frame: NDArray[np.uint8], params: TVL1) -> list[NDArray[np.float32]]:
+    """The frame as float32 in [0,255], then its smaller levels."""
+    levels = [_grey(frame)]
+    for height, width in level_sizes((frame.shape[0], frame.shape[1]), params)[1:]:
         levels.append(cpu.resize(levels[-1], height, width, 1 / params.scale_step, 1 / params.scale_step))
     return levels
 
@@ -74,19 +82,7 @@ def _flow(previous: list[NDArray[np.float32]], following: list[NDArray[np.float3
     for level0, level1 in zip(reversed(previous), reversed(following), strict=True):
         if flow.shape[1:] != level0.shape:
             flow = _enlarge(flow, level0.shape, params.scale_step)
-        cpu.solve(
-            level0,
-            level1,
-            flow,
-            tau=params.tau,
-            lambda_=params.lambda_,
-            theta=params.theta,
-            warps=params.warps,
-            epsilon=params.epsilon,
-            inner_iterations=params.inner_iterations,
-            outer_iterations=params.outer_iterations,
-            median=params.median,
-        )
+        cpu.solve(level0, level1, flow, params)
     return flow
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..defaults import TVL1
-from .tvl1 import SMALLEST_SIDE
+from .tvl1 import level_sizes
 
 CAPACITIES = (2, 4, 16, 64, 256)  # pairs in a batch; in the largest, idle iterations are some tenth of the time
 MEMORY_SHARE = 10  # of a device's memory, a batch may take one part in so many, however large its frames
@@ -120,7 +120,7 @@ class Batch:
         self.lag = 1 if successive else pairs  # from a pair's first frame to its second
         self.images = torch.zeros((pairs + self.lag, *size), device=device)
         self.programs = _programs(device)
-        sizes = _sizes(size, params)
+        sizes = level_sizes(size, params)
         # tables are made here because a graph cannot copy them from the host
         self.shrink = [_axes(a, b, (1 / params.scale_step,) * 2, device) for a, b in pairwise(sizes)]
         self.enlarge = [_axes(b, a, (b[0] / a[0], b[1] / a[1]), device) for a, b in pairwise(sizes)]
@@ -204,17 +204,6 @@ def _programs(device: torch.device) -> int:
     if device.type != "cuda":
         return 2  # Triton's interpreter runs them one after the other
     return PROGRAMS * torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def _sizes(size: Size, params: TVL1) -> list[Size]:
-    """Those of the pyramid's levels, as in `tvl1`."""
-    sizes = [size]
-    while len(sizes) < params.scales:
-        height, width = (round(side * params.scale_step) for side in sizes[-1])
-        if min(height, width) < SMALLEST_SIDE:
-            break
-        sizes.append((height, width))
-    return sizes
 
 
 def _axes(old: Size, new: Size, scales: tuple[float, float], device: torch.device) -> list[Axis]:
