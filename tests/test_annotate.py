@@ -5,6 +5,7 @@ import oracle
 import pytest
 import torch
 from click.testing import CliRunner
+from commands import one_line
 from media import moving, texture, write_video
 
 from i3dcli import VideoError
@@ -139,8 +140,10 @@ def test_the_command_writes_video_and_flow_at_the_models_frame_rate(weights, bri
     assert panel.min() > 50 and red > green + 20 and red > blue + 20  # what moves to the right is red
 
 
-def test_the_video_itself_is_not_overwritten(weights, bright):
+@pytest.mark.parametrize("named_by", ["its path", "its folder"])
+def test_the_video_itself_is_not_overwritten(weights, bright, named_by):
     before = bright.read_bytes()
-    result = CliRunner().invoke(main, ["predict", str(bright), *weights, "--device=cpu", "--annotate", str(bright)])
-    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and "it is the video itself" in result.stderr
+    source = bright if named_by == "its path" else bright.parent
+    result = CliRunner().invoke(main, ["predict", str(source), *weights, "--device=cpu", "--annotate", str(bright)])
+    one_line(result, 1, f"cannot write: {bright}: it is {'what is read' if source == bright else 'the video itself'}")
     assert bright.read_bytes() == before
