@@ -148,6 +148,34 @@ def test_a_list_in_a_folder_of_pictures_names_it_by_a_dot(tmp_path):
     assert find_videos(f"@{tmp_path / 'list.txt'}") == [(tmp_path, Path(tmp_path.name))]
 
 
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def found_in(folder):
+    return [found.path.relative_to(folder).as_posix() for found in find_videos(str(folder))]
+
+
+def test_numbered_pictures_beside_a_video_hide_nothing(tmp_path):
+    touch(tmp_path, "shot_1.png", "shot_2.png", "vid.mp4", "more/shot_1.png", "more/shot_2.png", "more/a.avi", "more/b/c.mkv")
+    assert found_in(tmp_path) == ["more/a.avi", "more/b/c.mkv", "vid.mp4"]
+
+
+@pytest.mark.parametrize("below", [["deep/in/a.mp4"], ["frames/1.jpg", "frames/2.jpg"]])
+def test_what_lies_below_a_named_folder_of_pictures_wins(tmp_path, below):
+    touch(tmp_path, "1.png", "2.png")
+    assert found_in(tmp_path) == ["."]
+    touch(tmp_path, *below)
+    assert found_in(tmp_path) == [below[0] if len(below) == 1 else "frames"]
+
+
+def test_folders_below_a_folder_of_pictures_are_searched(tmp_path):
+    touch(tmp_path, "a/1.png", "a/2.png", "a/b/c.mp4")
+    assert found_in(tmp_path) == ["a", "a/b/c.mp4"]
+
+
 def test_an_empty_name_is_refused():
     with pytest.raises(DatasetError, match=r"^no video: '': the name is empty; give the path"):
         find_videos("")

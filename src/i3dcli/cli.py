@@ -93,7 +93,7 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 @click.option("--show-flow", is_flag=True, help="Show the flow too in the video of --annotate.")
 @click.pass_context
 def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, **options: Any) -> None:
-    """Print the most probable labels of each VIDEO: files, folders, or @list.txt.
+    """Print the most probable labels of each VIDEO: files, folders, folders of pictures, or @list.txt.
 
     \b
     Examples:

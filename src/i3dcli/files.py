@@ -122,7 +122,8 @@ class Found(NamedTuple):
 def find_videos(name: str) -> list[Found]:
     """The videos that one input names: a file as it is, a folder searched to any depth, `@list.txt` line by line.
 
-    A folder of numbered pictures counts as one video. A file given by name is passed on whatever it is called and
+    A folder of numbered pictures counts as one video if it holds no other; where it is the folder that is named, the
+    videos below it win. A file given by name is passed on whatever it is called and
     whether it exists or not, so that the reader can say what is wrong with it; in folders only names with a video's
     suffix count. Relative names in a list count from its folder. Raises DatasetError.
     """
@@ -134,14 +135,16 @@ def find_videos(name: str) -> list[Found]:
 
 def videos_at(path: Path) -> list[Found]:
     """The one video at a path, or those in the folder there; raises DatasetError for a folder without."""
-    if not path.is_dir() or is_frame_folder(os.listdir(path)):
-        return [Found(path, without_suffix(Path(os.path.basename(os.path.abspath(path)))))]
-    found = sorted(videos_below(path))
-    if not found:
-        raise DatasetError(
-            f"no video: {shown(path)}: the folder holds no file with a video's suffix; name files or another folder"
-        )
-    return found
+    if path.is_dir():
+        found = sorted(videos_below(path))
+        below = [video for video in found if video.path != path]
+        if below:
+            return below
+        if not found:
+            raise DatasetError(
+                f"no video: {shown(path)}: the folder holds no file with a video's suffix; name files or another folder"
+            )
+    return [Found(path, without_suffix(Path(os.path.basename(os.path.abspath(path)))))]
 
 
 def listed_videos(path: Path) -> Iterator[Found]:
@@ -156,7 +159,7 @@ def listed_videos(path: Path) -> Iterator[Found]:
 
 def without_suffix(path: Path) -> Path:
     """A path without the suffix of a video; other names with a dot stay whole."""
-    return path.with_suffix("") if path.suffix.lower() in VIDEO_SUFFIXES else path
+    return path.with_suffix("") if is_video_name(path.name) else path
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
@@ -195,8 +198,7 @@ def videos_below(folder: Path) -> Iterator[Found]:
         key = Path(parent).relative_to(folder)
         if is_frame_folder(files):
             yield Found(Path(parent), without_suffix(key))
-        videos = [file for file in files if Path(file).suffix.lower() in VIDEO_SUFFIXES]
-        yield from (Found(Path(parent, file), without_suffix(key / file)) for file in videos)
+        yield from (Found(Path(parent, file), without_suffix(key / file)) for file in files if is_video_name(file))
 
 
 def picture_paths(path: str | Path) -> list[Path]:
@@ -210,8 +212,15 @@ def source_bytes(path: Path) -> int:
 
 
 def is_frame_folder(names: list[str]) -> bool:
-    """Whether the files of a folder are the numbered frames of one video: at least two pictures, and no flow."""
-    return len(frame_names(names)) > 1 and FLOW_SIDECAR not in names
+    """Whether the files of a folder are the numbered frames of one video: at least two pictures, no flow and no video.
+
+    Pictures beside a video are likely its thumbnails.
+    """
+    return len(frame_names(names)) > 1 and FLOW_SIDECAR not in names and not any(map(is_video_name, names))
+
+
+def is_video_name(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def frame_names(names: list[str]) -> list[str]:
