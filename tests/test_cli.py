@@ -21,6 +21,7 @@ import i3dcli
 from i3dcli import predict as verb
 from i3dcli.cli import main
 from i3dcli.defaults import TVL1
+from i3dcli.errors import shown
 from i3dcli.scores import read_scores
 
 
@@ -63,6 +64,22 @@ def test_json_csv_and_scores_agree_with_the_python_api(run, video, model, tmp_pa
         assert scores["paths"].tolist() == [str(video)] and scores["classes"].tolist() == list(model.labels)
         np.testing.assert_allclose(scores["rgb"][0], prediction.rgb_logits, atol=1e-6)
         np.testing.assert_allclose(scores["flow"][0], prediction.flow_logits, atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are others there")
+@pytest.mark.parametrize("name", [b"two\nlines.mp4", b"back\rspace.mp4", b"caf\xe9.mp4"])
+def test_programs_get_the_path_itself_and_people_one_that_can_be_printed(run, video, tmp_path, name):
+    path = os.path.join(tmp_path, os.fsdecode(name))
+    shutil.copy(video, path)
+    result = run(path, "--json", "--scores", tmp_path / "s.npz", "--features", tmp_path / "f.npz", weights=("rgb",))
+    assert result.exit_code == 0 and json.loads(result.stdout)["video"] == path
+    for file in ("s.npz", "f.npz"):
+        with np.load(tmp_path / file) as arrays:
+            assert arrays["paths"].tolist() == [path]
+    printed = run(path, "--csv", "--top-k", "2", weights=("rgb",)).stdout_bytes.decode()
+    rows = list(csv.DictReader(io.StringIO(printed, newline="")))
+    assert [row["video"] for row in rows] == [path.replace("\udce9", "\ufffd")] * 2
+    assert run(path, weights=("rgb",)).stdout.startswith(f"{shown(path)}  0.48 s, ")
 
 
 def test_a_stream_alone_says_nothing_of_the_other(run, video):

@@ -28,10 +28,14 @@ class DatasetError(I3DError, ValueError):
     """A list of inputs, a label list or a split cannot be used."""
 
 
+def as_unicode(path: str | Path) -> str:
+    """A path as text that can be written in UTF-8; bytes of its name that are none become U+FFFD."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def shown(path: str | Path) -> str:
     """A path as it can always be printed, on one line, whatever bytes its name holds."""
-    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in as_unicode(path))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 
 from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
-from .errors import DatasetError, I3DError, VideoError, shown
+from .errors import DatasetError, I3DError, VideoError, as_unicode, shown
 from .files import Found, find_videos
 from .flow.storage import FlowFolder
 from .scores import Scores, write_npz, write_scores
@@ -106,12 +106,12 @@ def predict_windows(model: TwoStream, views: Views, timeline: Timeline) -> Itera
 def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> dict[str, Any]:
     """A prediction as plain data; `rgb` and `flow` are that stream's own probability, None where it did not run.
 
-    With `timeline`, it says where its window starts and ends.
+    The path is as it is, not fit to be printed. With `timeline`, the record says where its window starts and ends.
     """
     fused = prediction.probabilities
     by_stream = {stream: logits.softmax(0) for stream, logits in prediction.stream_logits.items()}
     return {
-        "video": shown(prediction.video),
+        "video": prediction.video,
         "duration_seconds": prediction.duration_seconds,
         **({field: getattr(prediction, field) for field in TIMELINE_FIELDS} if timeline else {}),
         "model": prediction.model,
@@ -130,8 +130,10 @@ def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = Fa
 
 
 def as_json(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
-    """One JSON object on one line."""
-    return json.dumps(as_record(prediction, top_k, timeline=timeline), ensure_ascii=False)
+    """One JSON object on one line; in ASCII where a path holds bytes that are not UTF-8, which JSON's escapes keep."""
+    record = as_record(prediction, top_k, timeline=timeline)
+    text = json.dumps(record, ensure_ascii=False)
+    return text if text == as_unicode(text) else json.dumps(record)
 
 
 def csv_fields(*, timeline: bool = False) -> tuple[str, ...]:
@@ -140,14 +142,18 @@ def csv_fields(*, timeline: bool = False) -> tuple[str, ...]:
 
 
 def as_csv(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
-    """One CSV line for each label, without the header."""
+    """One CSV line for each label, without the header; bytes of a path that are not UTF-8 become U+FFFD."""
     record = as_record(prediction, top_k, timeline=timeline)
     labels = record.pop("top")
-    record["streams"] = "+".join(record["streams"])
+    record |= {"video": as_unicode(record["video"]), "streams": "+".join(record["streams"])}
+    rows = ({**record, "rank": rank, **label} for rank, label in enumerate(labels, start=1))
+    return "\n".join(csv_line(row, csv_fields(timeline=timeline)) for row in rows)
+
+
+def csv_line(row: dict[str, Any], fields: Sequence[str]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, csv_fields(timeline=timeline), lineterminator="\n")
-    writer.writerows({**record, "rank": rank, **label} for rank, label in enumerate(labels, start=1))
-    return text.getvalue().rstrip("\n")
+    csv.DictWriter(text, fields, lineterminator="\r\n").writerow(row)  # either of these in a path gets quotes
+    return text.getvalue().removesuffix("\r\n")
 
 
 def as_table(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
@@ -156,8 +162,8 @@ def as_table(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = Fal
         return as_row(prediction)
     record = as_record(prediction, top_k)
     lines = [
-        f"{record['video']}  {prediction.duration_seconds:.2f} s, {prediction.num_frames} frames at {prediction.fps:g} fps  "
-        f"({what_ran(prediction)})",
+        f"{shown(prediction.video)}  {prediction.duration_seconds:.2f} s, "
+        f"{prediction.num_frames} frames at {prediction.fps:g} fps  ({what_ran(prediction)})",
         header(prediction) + "  label",
     ]
     return "\n".join([*lines, *(label_line(prediction, label) for label in record["top"])]) + "\n"
@@ -203,7 +209,7 @@ def as_scores(predictions: Sequence[Prediction]) -> Scores:
     """The logits of predictions by one model."""
     first = predictions[0]
     logits = {stream: np.stack([p.stream_logits[stream].numpy() for p in predictions]) for stream in first.streams}
-    return Scores(tuple(shown(p.video) for p in predictions), first.labels, logits)
+    return Scores(tuple(p.video for p in predictions), first.labels, logits)
 
 
 def write_features(path: str | Path, predictions: Sequence[Prediction]) -> None:
@@ -216,4 +222,4 @@ def write_features(path: str | Path, predictions: Sequence[Prediction]) -> None:
         arrays[f"{stream}_video"] = np.repeat(np.arange(len(found)), [len(f.rows) for f in found])
         arrays[f"{stream}_start_seconds"] = np.concatenate([f.start_seconds for f in found])
         arrays[f"{stream}_end_seconds"] = np.concatenate([f.end_seconds for f in found])
-    write_npz(path, paths=[shown(p.video) for p in predictions], **arrays)
+    write_npz(path, paths=[p.video for p in predictions], **arrays)
