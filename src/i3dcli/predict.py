@@ -22,8 +22,8 @@ from .timeline import plotted
 from .two_stream import Prediction, TwoStream
 from .views import Views
 
-CSV_FIELDS = ("video", "duration_seconds", "model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)
-TIMELINE_FIELDS = ("start_seconds", "end_seconds")  # more of them, for windows
+CSV_FIELDS = ("model", "streams", "device", "rank", "label", "index", "probability", *STREAMS)  # after video and times
+VIDEO_TIMES, WINDOW_TIMES = ("duration_seconds",), ("start_seconds", "end_seconds")
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,14 @@ def predict_windows(model: TwoStream, views: Views, timeline: Timeline) -> Itera
 def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> dict[str, Any]:
     """A prediction as plain data; `rgb` and `flow` are that stream's own probability, None where it did not run.
 
-    The path is as it is, not fit to be printed. With `timeline`, the record says where its window starts and ends.
+    The path is as it is, not fit to be printed. With `timeline`, the record says where its window starts and ends, in
+    place of how long the video is.
     """
     fused = prediction.probabilities
     by_stream = {stream: logits.softmax(0) for stream, logits in prediction.stream_logits.items()}
     return {
         "video": prediction.video,
-        "duration_seconds": prediction.duration_seconds,
-        **({field: getattr(prediction, field) for field in TIMELINE_FIELDS} if timeline else {}),
+        **{field: getattr(prediction, field) for field in (WINDOW_TIMES if timeline else VIDEO_TIMES)},
         "model": prediction.model,
         "streams": list(prediction.streams),
         "device": prediction.device,
@@ -138,7 +138,7 @@ def as_json(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = Fals
 
 def csv_fields(*, timeline: bool = False) -> tuple[str, ...]:
     """The header of `as_csv`."""
-    return CSV_FIELDS + (TIMELINE_FIELDS if timeline else ())
+    return ("video", *(WINDOW_TIMES if timeline else VIDEO_TIMES), *CSV_FIELDS)
 
 
 def as_csv(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
