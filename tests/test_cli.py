@@ -251,6 +251,7 @@ def test_stored_flow_of_another_video_or_size_or_none_is_one_line(run, video, tm
     small = stored(video, tmp_path / "small", "--short-side", "64")
     result = run(video, "--flow-dir", small)
     assert result.exit_code == 1 and "flow of another size" in result.stderr and "short_side 64" in result.stderr
+    assert result.stderr.endswith("; extract it again with --short-side 256\n")
 
 
 def test_labels_may_come_from_a_file(run, video, tmp_path):

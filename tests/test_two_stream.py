@@ -72,7 +72,7 @@ def test_short_videos_are_looped(checkpoints, tmp_path):
 def test_two_frames_are_enough_for_both_streams_and_one_is_not(model, checkpoints, tmp_path):
     assert model.predict(write_video(tmp_path / "two.mp4", moving(2))).streams == ("rgb", "flow")
     one = write_video(tmp_path / "one.mp4", moving(1))
-    with pytest.raises(VideoError, match=r"too short for flow: .*one\.mp4: got 1 frame, expected at least 2; use --stream rgb"):
+    with pytest.raises(VideoError, match=r"flow: .*one\.mp4: got 1 frame at 25 fps, expected at least 2; use --stream rgb$"):
         model.predict(one)
     assert i3dcli.load_model(rgb=checkpoints["rgb"], device="cpu").predict(one).num_frames == 1
 

@@ -153,12 +153,19 @@ def test_the_first_frame_alone_has_no_flow(quick_model, clip):
         quick_model.predict(clip, protocol=Protocol(max_frames=1))
 
 
+def test_two_frames_are_one_at_half_the_rate_and_no_stream_is_advised_that_does_not_run(tmp_path):
+    path = write_video(tmp_path / "two.mp4", moving(2, 64, 96))
+    views = Views(path, {"flow": replace(SMALL, fps=12.5)})
+    with pytest.raises(VideoError, match=r": got 1 frame at 12\.5 fps, expected at least 2; give a longer video$"):
+        list(views)
+
+
 def test_stored_flow_of_another_video_or_size_is_refused_in_clips_too(quick_model, clip, tmp_path):
     shorter = write_video(tmp_path / "shorter.mp4", moving(20, 64, 96))
     higher = write_video(tmp_path / "higher.mp4", moving(40, 96, 64))
     for other, text in (
         (shorter, "flow of another video: .*shorter: got 19 flows"),
-        (higher, "flow of another size: .*higher"),
+        (higher, r"flow of another size: .*higher: got .* of .*clip\.mp4; extract it again with --short-side 64$"),
     ):
         with pytest.raises(VideoError, match=text):
             quick_model.predict(clip, protocol=Protocol(clips=3), flow=stored(other, tmp_path / "flow"))

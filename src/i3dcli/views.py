@@ -160,7 +160,9 @@ class Views:
             clips["rgb"] = rgb_clip(looped(frames))
         if "flow" in streams:
             if not flows:
-                raise VideoError(f"too short for flow: {shown(self.path)}: got 1 frame, expected at least 2; use --stream rgb")
+                got = f"got 1 frame at {self.source.fps:g} fps, expected at least 2"
+                remedy = "use --stream rgb" if "rgb" in self.trained else "give a longer video"
+                raise VideoError(f"too short for flow: {shown(self.path)}: {got}; {remedy}")
             clips["flow"] = flow_clip(looped(flows), bound=self.trained["flow"].flow_bound)
         return clips
 
@@ -208,8 +210,9 @@ def flow_of_frame(flow: FlowReader, index: int, frame: Frame, video: str | Path)
     """The stored flow from a frame to the next; raises VideoError where it is not of the frame's size."""
     field = flow[index]
     if field.shape[1:] != frame.shape[:2]:
-        got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels"
-        raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got} of {shown(video)}; extract it again")
+        got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels of {shown(video)}"
+        remedy = f"extract it again with --short-side {min(frame.shape[:2])}"
+        raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got}; {remedy}")
     return field
 
 
