@@ -181,6 +181,20 @@ def test_an_empty_name_is_refused():
         find_videos("")
 
 
+@pytest.mark.parametrize(
+    ("name", "what"), [("http://host/a.mp4", "an address"), ("S3://a/b", "an address"), ("-", "standard input")]
+)
+def test_what_is_no_path_is_to_be_downloaded_first(tmp_path, monkeypatch, name, what):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        DatasetError, match=f"^no video: {name}: got {what}, expected the path .*; download it to a file first$"
+    ):
+        find_videos(name)
+    if name == "-":
+        Path(name).touch()
+        assert find_videos(name) == [(Path(name), Path(name))]
+
+
 def test_labels_that_are_not_utf8_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"^not a list of classes: .*labels.txt: got bytes that are not UTF-8; save it"):

@@ -18,6 +18,7 @@ VIDEO_SUFFIXES = {
 }
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986, section 3.1
 FLOW_SIDECAR = "flow.json"  # marks a folder of extracted flow
 
 
@@ -129,6 +130,11 @@ def find_videos(name: str) -> list[Found]:
     """
     if not name:
         raise DatasetError("no video: '': the name is empty; give the path of a file or folder")
+    if (name == "-" or ADDRESS.match(name)) and not os.path.lexists(name):
+        got = "standard input" if name == "-" else "an address"
+        raise DatasetError(
+            f"no video: {shown(name)}: got {got}, expected the path of a file or folder; download it to a file first"
+        )
     is_list = name.startswith("@") and not os.path.lexists(name)
     return list(listed_videos(Path(name[1:]))) if is_list else videos_at(Path(name))
 
