@@ -57,16 +57,21 @@ def write(
     return float(width)
 
 
+def without_accents(text: str) -> str:
+    """`text` in letters as plain as they can be."""
+    plain = unicodedata.normalize("NFKD", shown(text).translate(ASCII))
+    return "".join(c for c in plain if not unicodedata.combining(c))
+
+
 def ascii_text(text: str) -> str:
     """`text` in the letters that OpenCV can write: accents go, what has no likeness becomes a question mark."""
-    plain = unicodedata.normalize("NFKD", shown(text).translate(ASCII))
-    return "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()
+    return without_accents(text).encode("ascii", "replace").decode()
 
 
 def ascii_label(label: str, index: int) -> str:
-    """A class's label in ASCII, or its number where nothing would be left of it."""
-    plain = ascii_text(label)
-    return plain if any(character.isalnum() for character in plain) else f"class {index}"
+    """A class's label in ASCII, or its number where more than accents would be lost, or no letter be left."""
+    plain = without_accents(label)
+    return plain if plain.isascii() and any(map(str.isalnum, plain)) else f"class {index}"
 
 
 def text_width(text: str, scale: float) -> float:
