@@ -220,6 +220,13 @@ def test_winners_get_colours_and_the_rest_of_the_top_goes_grey(tmp_path):
     assert "3 others" in text and "#{2:02x}{1:02x}{0:02x}".format(*OTHER) in text
 
 
+def test_the_legend_goes_down_by_its_printed_peaks_and_then_by_class(tmp_path):
+    scores = [[0.2996, 0.0398, 0.3604, 0.3002]] * 2 + [[0.2, 0.5, 0.1, 0.2]]
+    tree = ElementTree.parse(draw(tmp_path / "plot.svg", made_up(scores)))
+    texts = [e.text for e in tree.iter("{http://www.w3.org/2000/svg}text") if float(e.get("x")) > RIGHT]
+    assert texts == ["peak", "class 1", "50.0%", "class 2", "36.0%", "class 0", "30.0%", "class 3", "30.0%"]
+
+
 def test_overlapping_windows_stand_for_their_middles():
     found = spans(list(made_up([[0.5, 0.5]] * 3, length=50, stride=25)))
     assert found == [(0, 1.5), (1.5, 2.5), (2.5, 4.0)]

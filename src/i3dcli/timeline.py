@@ -122,7 +122,8 @@ def plot(windows: Sequence[Prediction], *, top_k: int, ascii_only: bool = False)
         points = list(zip(x, y.tolist(), strict=True))
         shapes.append(Line(points, colours.get(index, OTHER), thick if index in colours else 1))
     shapes += band(windows, labels, colours, times)
-    shapes += legend([(labels[i], colours[i], float(probabilities[:, i].max())) for i in coloured], len(others))
+    peaks = {i: round(100 * float(probabilities[:, i].max()), 1) for i in coloured}  # percent, as printed
+    shapes += legend([(labels[i], colours[i], peaks[i]) for i in sorted(coloured, key=lambda i: (-peaks[i], i))], len(others))
     return shapes
 
 
@@ -202,12 +203,12 @@ def spans(windows: Sequence[Prediction]) -> list[tuple[float, float]]:
 
 
 def legend(classes: Sequence[tuple[str, Colour, float]], num_others: int) -> Iterator[Shape]:
-    """Label and peak of each class, and how many more are drawn in grey."""
+    """Label and peak in percent of each class, and how many more are drawn in grey."""
     right = SIZE[0] - 24
     yield Text("peak", right, 48, align=1.0, colour=GREY)
     y = float(TOP + 6)
     for label, colour, peak in classes:
-        number = f"{100 * peak:.1f}%"
+        number = f"{peak:.1f}%"
         yield Line([(LEGEND, y - 6), (LEGEND + 28, y - 6)], colour, 4)
         yield Text(fitted(label, right - LEGEND - 54 - text_width(number, 0.6), 0.6), LEGEND + 40, y)
         yield Text(number, right, y, align=1.0, colour=GREY)
