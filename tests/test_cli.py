@@ -254,6 +254,12 @@ def test_stored_flow_of_another_video_or_size_or_none_is_one_line(run, video, tm
     assert result.stderr.endswith("; extract it again with --short-side 256\n")
 
 
+def test_stored_flow_without_a_flow_stream_is_wrong_usage(run, video, tmp_path):
+    stored(video, tmp_path)
+    for options, weights in ((["--stream", "rgb"], ("rgb", "flow")), ([], ("rgb",))):
+        one_line(run(video, "--flow-dir", tmp_path, *options, weights=weights), 2, "--flow-dir needs the flow stream; give its")
+
+
 def test_labels_may_come_from_a_file(run, video, tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"Etikett {i}\n" for i in range(10)), "utf-8")
     assert json.loads(run(video, "--json", "--labels", tmp_path / "labels.txt").stdout)["top"][0]["label"].startswith(

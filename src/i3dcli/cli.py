@@ -109,6 +109,7 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     sources = [*(video.removeprefix("@") for video in videos), *videos, *(options[name] for name in ("rgb", "flow", "labels"))]
     check_outputs(scores, features, over_time["plot"], over_time["annotate"], inputs=sources)
     model = model_from_options(**options)
+    check_flow_stream(model, {"--flow-dir": flow_dir, "--show-flow": over_time["show_flow"]})
     timeline = timeline_from_options(model, top_k=top_k, **over_time)
     from . import predict as verb
 
@@ -136,16 +137,21 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     ctx.exit(1 if failed else 0)
 
 
+def check_flow_stream(model: TwoStream, options: dict[str, Any]) -> None:
+    """Raise UsageError for one of these options that is given where the model has no flow stream."""
+    for name, value in options.items():
+        if value and "flow" not in model.nets:
+            raise click.UsageError(f"{name} needs the flow stream; give its weights too, or leave it out.")
+
+
 def timeline_from_options(
-    model: TwoStream, *, timeline: bool, window: Span | None, stride: Span | None, show_flow: bool, **more: Any
+    model: TwoStream, *, timeline: bool, window: Span | None, stride: Span | None, **more: Any
 ) -> Timeline | None:
     """What the options ask of this model, or None for whole videos; raises UsageError for what it cannot do."""
     if not (timeline or more["plot"] or more["annotate"]):
         return None
     from .predict import Timeline
 
-    if show_flow and "flow" not in model.nets:
-        raise click.UsageError("--show-flow needs the flow stream; give its weights too, or leave it out.")
     fps = model.preprocessing.fps
     length = model.preprocessing.clip_len if window is None else frames_in(window, fps)
     step = length if stride is None else frames_in(stride, fps)
@@ -153,7 +159,7 @@ def timeline_from_options(
         raise click.UsageError(f"--window is {length} frame{'s' * (length != 1)} at {fps:g} fps, expected at least 2.")
     if step < 1:
         raise click.UsageError(f"--stride is less than a frame at {fps:g} fps.")
-    return Timeline(length, step, show_flow=show_flow, **more)
+    return Timeline(length, step, **more)
 
 
 def frames_in(span: Span, fps: float) -> int:

@@ -49,11 +49,11 @@ def predict_videos(
 ) -> Iterator[Prediction | I3DError | str]:
     """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it.
 
-    With `timeline`, one for each window of it. `flow_dir` is an output folder of extract-flow, whose flow is used; where
-    it was made otherwise than the model's weights want it, a note that says so comes first. Damage is noted after the
-    video.
+    With `timeline`, one for each window of it. `flow_dir` is an output folder of extract-flow, whose flow the model's
+    flow stream sees; where it was made otherwise than the weights want it, a note that says so comes first. Damage is
+    noted after the video.
     """
-    stored = FlowFolder(Path(flow_dir)) if flow_dir is not None and "flow" in model.nets else None
+    stored = None if flow_dir is None else FlowFolder(Path(flow_dir))
     noted = False
     for name in inputs:
         try:
