@@ -130,6 +130,7 @@ def test_colours_are_red_green_blue(tmp_path):
 def test_an_extreme_strip_is_cut_to_its_middle(tmp_path):
     path = write_video(tmp_path / "strip.mkv", [texture(16, 1024)], **LOSSLESS)
     assert decode(path)[0].shape == (32, 256, 3)
+    assert next(iter(Video(path, short_side=None))).shape == (16, 128, 3)
 
 
 def test_a_stream_that_changes_size_keeps_that_of_its_first_frame(tmp_path):

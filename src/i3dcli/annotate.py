@@ -56,8 +56,9 @@ def annotated(
 ) -> Iterator[Prediction]:
     """The predictions of a video's windows, passed on, while an .mp4 of the video is written with their labels on it.
 
-    The file is decoded a second time, in its own size, as far as predictions have come: so flow and network run once, and
-    no frame waits for its label. `flows` are drawn too, if they are given. Raises I3DError and VideoError.
+    The file is decoded a second time, in its own size but for an odd last row or column, as far as predictions have come:
+    so flow and network run once, and no frame waits for its label. `flows` are drawn too, if they are given. Raises I3DError
+    and VideoError.
     """
     with atomic_write(path) as temporary, ExitStack() as stack:
         painter, previous = None, None

@@ -35,7 +35,7 @@ class Video:
     Frames are resampled to `fps` by presentation time, as FFmpeg's fps filter does: each goes to the output frame nearest
     to its time, counted from the first, and stays until the next one comes; `fps=None` gives every frame as it is. The
     display rotation is applied and the shorter side scaled to `short_side` pixels, bilinear, keeping the aspect ratio;
-    `short_side=None` leaves the size as it is.
+    `short_side=None` leaves the size as it is. Of a strip longer than `MAX_ASPECT` times its shorter side, the middle is kept.
     A folder of numbered pictures is a video too, taken to be at the frame rate that is asked for.
     Opening checks the file. Raises VideoError if there is no video in it, and while iterating if no frame can be decoded.
     """
@@ -65,7 +65,7 @@ class Video:
             empty = False
             yield frame
         if empty:
-            raise VideoError(f"no frame could be decoded: {shown(self.path)}: {self._damage()}; encode or copy it again")
+            raise self._no_frame()
 
     def read(self, start: int, count: int) -> list[NDArray[np.uint8]]:
         """Frames start … start + count - 1 of those that iterating gives, fewer at the end of the video; none beyond it.
@@ -87,10 +87,11 @@ class Video:
         """Seconds on the file's clock at which its first frame is shown."""
         for frame in self._decode_packets(self.path):
             return 0.0 if frame.time is None else frame.time
-        raise VideoError(f"no frame could be decoded: {shown(self.path)}: {self._damage()}; encode or copy it again")
+        raise self._no_frame()
 
-    def _damage(self) -> str:
-        return "its frames are damaged" if self.damaged_frames else "the video stream is empty"
+    def _no_frame(self) -> VideoError:
+        reason = "its frames are damaged" if self.damaged_frames else "the video stream is empty"
+        return VideoError(f"no frame could be decoded: {shown(self.path)}: {reason}; encode or copy it again")
 
     def _resampled(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
         """Every output frame from `start` on, the picture that is nearest to its time or was there last.
