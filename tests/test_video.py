@@ -133,6 +133,13 @@ def test_an_extreme_strip_is_cut_to_its_middle(tmp_path):
     assert next(iter(Video(path, short_side=None))).shape == (16, 128, 3)
 
 
+@pytest.mark.parametrize(("height", "width", "short_side"), [(48, 64, 100_000), (16, 16384, 1000)])
+def test_pictures_too_large_to_be_made_are_named(tmp_path, height, width, short_side):
+    path = write_video(tmp_path / "v.mkv", [np.zeros((height, width, 3), np.uint8)], **LOSSLESS)
+    size = f"got {width}x{height} pixels, {round(short_side * width / height)}x{short_side} are too many; lower --short-side"
+    refused(path, f"cannot scale video: {path}: {size}", short_side=short_side)
+
+
 def test_a_stream_that_changes_size_keeps_that_of_its_first_frame(tmp_path):
     parts = [write_video(tmp_path / f"{h}.ts", moving(3, h, w), codec="mpeg2video") for h, w in ((64, 96), (96, 64))]
     (tmp_path / "both.ts").write_bytes(b"".join(part.read_bytes() for part in parts))

@@ -132,7 +132,16 @@ class Video:
             size = size or scaled_size(frame.height, frame.width, self.short_side)
             time = time + period if frame.time is None else frame.time
             seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
-            yield functools.cache(functools.partial(scaled_rgb, frame, size)), time, min(seconds, MAX_GAP_SECONDS)
+            yield functools.cache(functools.partial(self._scaled, frame, size)), time, min(seconds, MAX_GAP_SECONDS)
+
+    def _scaled(self, frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+        try:
+            return scaled_rgb(frame, size)
+        except (av.FFmpegError, MemoryError) as error:
+            raise VideoError(
+                f"cannot scale video: {shown(self.path)}: got {frame.width}x{frame.height} pixels, {size[1]}x{size[0]} are too "
+                "many; lower --short-side"
+            ) from error
 
     def _decode_pictures(self, pictures: Sequence[Path]) -> Iterator[av.VideoFrame]:
         """A frame without a time for each picture; for a damaged one the one before it, or the first that is whole."""
