@@ -168,6 +168,21 @@ def test_what_was_done_before_an_interruption_is_kept_and_said(run, video, tmp_p
     assert len(read_scores(tmp_path / "scores.npz").paths) == 1
 
 
+def test_what_was_done_before_memory_ran_out_is_kept_and_said(run, video, tmp_path, monkeypatch):
+    def scarce(net, clips):
+        if next(calls):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 1 GiB")
+        return whole(net, clips)
+
+    whole, calls = i3dcli.I3D.forward_features, itertools.count()
+    monkeypatch.setattr(i3dcli.I3D, "forward_features", scarce)
+    result = run(video, video, video, "--scores", tmp_path / "scores.npz", weights=("rgb",))
+    note, error = result.stderr.splitlines()
+    assert result.exit_code == 1 and note == f"Note: interrupted after 1 videos, which are in {tmp_path}/scores.npz"
+    assert error.startswith("Error: out of memory: CUDA out of memory. Tried to allocate 1 GiB; use --device cpu")
+    assert len(read_scores(tmp_path / "scores.npz").paths) == 1
+
+
 def test_wrong_weights_and_labels_are_one_line(run, checkpoints, video, tmp_path):
     (tmp_path / "page.pt").write_text("<html>")
     (tmp_path / "labels.txt").write_text("a\nb\n")
