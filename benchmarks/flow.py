@@ -2,7 +2,9 @@
 
     python benchmarks/flow.py VIDEO...
 
-OpenCV is given its better way of using all cores: its own threads inside a pair, or one pair per thread.
+OpenCV is given its better way of using all cores: its own threads inside a pair, or one pair per thread. Where there is
+a CUDA device, a second table has its speed: of the kernels alone and with decoded frames from and flow to the host, beside
+the pairs per second at which the bytes of the iterations fill its memory's bandwidth, as a copy reaches it.
 """
 
 import argparse
@@ -15,8 +17,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from i3dcli.defaults import TVL1
 from i3dcli.flow.tvl1 import tvl1, tvl1_stream
 from i3dcli.video import Video
 
@@ -67,6 +71,41 @@ def measure(frames: Frames, cores: int, repeats: int) -> tuple[dict[str, float],
     return best, theirs, ours
 
 
+def gpu_row(frames: Frames, ours: Flows, pairs: int = 256, repeats: int = 3) -> str:
+    """Speed on the current CUDA device, of as many pairs as a batch takes, and the difference to the CPU's flow."""
+    from i3dcli.flow import cuda_stream
+    from i3dcli.flow.tvl1_cuda import pixel_iterations, tvl1_frames
+
+    there_and_back = itertools.cycle([*frames, *frames[-2:0:-1]])
+    many = list(itertools.islice(there_and_back, pairs + 1))
+    batch = torch.from_numpy(np.stack(many)).cuda()
+    seconds = 60 * pixel_iterations(batch) / copy_bandwidth()  # it compiles and captures, too
+    found = tvl1_frames(torch.from_numpy(np.stack(frames)).cuda()).cpu().numpy()
+    difference = np.hypot(*(found - np.stack(ours)).transpose(1, 0, 2, 3))
+    kernels = rate_of(lambda: tvl1_frames(batch), pairs, repeats)
+    whole = rate_of(lambda: sum(1 for _ in cuda_stream(iter(many * repeats), TVL1(), device="cuda")), pairs * repeats, 1)
+    return (
+        f"{kernels:12.0f} {whole:12.0f} {pairs / seconds:12.0f} {kernels * seconds / pairs:7.0%}"
+        f" | {difference.mean():15.4f} {np.quantile(difference, 0.999):7.3f}"
+    )
+
+
+def rate_of(function: Callable[[], object], pairs: int, repeats: int) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(repeats):
+        function()
+    torch.cuda.synchronize()
+    return pairs * repeats / (time.perf_counter() - start)
+
+
+def copy_bandwidth(size: int = 2**30, repeats: int = 20) -> float:
+    """Bytes per second that a copy within the device's memory reads and writes."""
+    source = torch.zeros(size, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * size * rate_of(lambda: target.copy_(source), 1, repeats)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("videos", nargs="+", type=Path)
@@ -78,7 +117,7 @@ def main() -> None:
     print(
         f"pairs/s            {args.cores} cores: OpenCV   ours  ratio | 1 core: OpenCV   ours  ratio | end-point: mean  99.9 %"
     )
-    ratios = []
+    ratios, gpu_rows = [], []
     for path in args.videos:
         frames = decode(path, args.frames)
         tvl1(frames[0], frames[1])  # compile, or load, before the clock starts
@@ -93,8 +132,15 @@ def main() -> None:
             f" | {difference.mean():15.4f} {np.quantile(difference, 0.999):7.3f}",
             flush=True,
         )
+        if torch.cuda.is_available():
+            gpu_rows.append(f"{path.stem[:14]:14} {frames[0].shape[1]}x{frames[0].shape[0]}  {gpu_row(frames, ours)}")
     every, one = np.exp(np.log(ratios).mean(0))
     print(f"geometric mean of the ratios: {every:.1f}x on {args.cores} cores, {one:.1f}x on one")
+    if gpu_rows:
+        print(
+            f"\npairs/s, {torch.cuda.get_device_name()}:  kernels   with the host   bandwidth   share | end-point: mean  99.9 %"
+        )
+        print("\n".join(gpu_rows))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from i3dcli.defaults import TVL1
 from i3dcli.flow import cuda_stream, tvl1_cuda
 from i3dcli.flow.tvl1 import tvl1
-from i3dcli.flow.tvl1_cuda import tvl1_batch, tvl1_frames
+from i3dcli.flow.tvl1_cuda import pixel_iterations, tvl1_batch, tvl1_frames
 
 triton = pytest.importorskip("triton", reason="the kernels need Triton")
 
@@ -148,6 +149,15 @@ def test_a_stream_computes_batches_ahead(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("i3dcli.flow.CUDA_PAIRS", 3)
     found = np.stack(list(cuda_stream(iter(frames), params, device="cpu")))
     np.testing.assert_array_equal(found, tvl1_frames(torch.from_numpy(frames), params).numpy())
+
+
+@interpreted
+def test_the_pixels_of_all_iterations_are_counted() -> None:
+    frames = torch.from_numpy(moving_texture(4, 1.5, 0.5, 40, 67))
+    endless = TVL1(scales=2, warps=2, outer_iterations=2, inner_iterations=3, epsilon=0, median=0)
+    assert pixel_iterations(frames, endless) == 3 * 2 * 2 * 3 * (40 * 96 + 32 * 64)  # rows are padded to cache lines
+    still = torch.zeros((4, 40, 67), dtype=torch.uint8)
+    assert pixel_iterations(still, replace(endless, epsilon=0.01)) == 3 * 2 * (40 * 96 + 32 * 64)  # one, to see it
 
 
 @interpreted

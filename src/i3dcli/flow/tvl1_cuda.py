@@ -70,6 +70,16 @@ def tvl1_frames(frames: Tensor, params: TVL1 = TVL1()) -> Tensor:
     return torch.cat([_solve((piece,), len(piece) - 1, params) for piece in pieces])
 
 
+def pixel_iterations(frames: Tensor, params: TVL1 = TVL1()) -> int:
+    """The pixels of all pairs and levels that the iterations go over for one batch of successive frames; for a benchmark.
+
+    Each reads and writes some 60 bytes of device memory: u, p and the linearised image once, and the new u and p.
+    """
+    tvl1_frames(frames, params)
+    batch = _find_batch((frames,), len(frames) - 1, params)
+    return int(batch.work[: len(frames) - 1].sum())
+
+
 def _check(frames: Tensor) -> None:
     if frames.ndim != 3 or frames.dtype not in (torch.uint8, torch.float32) or frames.numel() == 0:
         raise ValueError(f"TV-L1: expected grey frames (N,H,W) of uint8 or float32, got {frames.shape = }, {frames.dtype = }")
@@ -101,10 +111,14 @@ def _solve(sources: Sequence[Tensor], pairs: int, params: TVL1) -> Tensor:
     frames = sources[0]
     if pairs == 0:
         return frames.new_empty((0, 2, *frames.shape[1:]), dtype=torch.float32)
-    capacity = min(capacity for capacity in CAPACITIES if capacity >= pairs)  # few graphs for clips of any length
     with _LOCK, torch.cuda.device_of(frames):
-        batch = _batch(frames.device, capacity, (frames.shape[1], frames.shape[2]), len(sources) == 1, params)
-        return batch(sources)[:pairs]
+        return _find_batch(sources, pairs, params)(sources)[:pairs]
+
+
+def _find_batch(sources: Sequence[Tensor], pairs: int, params: TVL1) -> "Batch":
+    frames = sources[0]
+    capacity = min(capacity for capacity in CAPACITIES if capacity >= pairs)  # few graphs for clips of any length
+    return _batch(frames.device, capacity, (frames.shape[1], frames.shape[2]), len(sources) == 1, params)
 
 
 @lru_cache(maxsize=GRAPHS)
@@ -152,16 +166,17 @@ class Batch:
         for axes in self.shrink:
             pyramid.append(_resize(pyramid[-1], axes))
         flow = self.images.new_zeros((self.pairs, 2, *pyramid[-1].shape[1:]))
+        self.work = torch.zeros(self.pairs, dtype=torch.int64, device=flow.device)  # pixels gone over, in all iterations
         for level in reversed(range(len(pyramid))):
             if level < len(self.enlarge):
                 flow = _resize(flow, self.enlarge[level]) * (1 / params.scale_step)
             previous, following = pyramid[level][: self.pairs], pyramid[level][self.lag :]
-            flow = _solve_level(previous, _texture(following), flow, params, self.programs)
+            flow = _solve_level(previous, _texture(following), flow, params, self.programs, self.work)
         return flow.contiguous()
 
 
-def _solve_level(previous: Tensor, texture: Tensor, flow: Tensor, params: TVL1, programs: int) -> Tensor:
-    """The improved flow (N,2,H,W) at one level of the pyramid."""
+def _solve_level(previous: Tensor, texture: Tensor, flow: Tensor, params: TVL1, programs: int, work: Tensor) -> Tensor:
+    """The improved flow (N,2,H,W) at one level of the pyramid; `work` (N,) counts the pixels of its iterations."""
     kernels = _kernels()
     pairs, height, width = previous.shape
     stride = -(-width // ALIGNMENT) * ALIGNMENT
@@ -187,6 +202,7 @@ def _solve_level(previous: Tensor, texture: Tensor, flow: Tensor, params: TVL1, 
                 u, p, u_next, p_next, linear, errors[row], height, width, stride, threshold, *rates, PAIRS=pairs, **ITERATE
             )
             u, u_next, p, p_next = u_next, u, p_next, p
+        work += (errors[1:-1] > threshold).sum(0) * (height * stride)
     return u[..., :width]
 
 
