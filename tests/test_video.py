@@ -7,7 +7,7 @@ import torch
 from media import moving, numbered, numbers, rotate, texture, write_audio, write_video
 
 from i3dcli import VideoError, read_video
-from i3dcli.video import Video, scaled_size
+from i3dcli.video import Video, VideoWriter, scaled_size
 
 LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
 
@@ -283,3 +283,14 @@ def test_a_video_can_be_read_in_its_own_size(tmp_path):
     path = write_video(tmp_path / "v.mp4", moving(2, 38, 90))
     assert {frame.shape for frame in Video(path, short_side=None)} == {(38, 90, 3)}
     assert {frame.shape for frame in Video(rotate(path, 1), short_side=None)} == {(90, 38, 3)}
+
+
+def test_the_same_frames_are_written_as_the_same_bytes(tmp_path):
+    frames = list(moving(48, 64, 80))
+    written = set()
+    for _ in range(12):
+        with VideoWriter(tmp_path / "v.mp4", fps=25) as writer:
+            for frame in frames:
+                writer.write(frame)
+        written.add((tmp_path / "v.mp4").read_bytes())
+    assert len(written) == 1

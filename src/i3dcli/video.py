@@ -23,6 +23,7 @@ from .files import picture_paths
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 MAX_ENCODED_SIDE = 16384  # pixels; libx264
+X264 = {"crf": "18", "x264-params": "mbtree=0"}  # with mbtree, the same frames become other bytes now and then
 SEEK_MARGIN_SECONDS = 0.2
 MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
 
@@ -271,7 +272,7 @@ class VideoWriter:
         if not 2 <= min(height, width) <= max(height, width) <= MAX_ENCODED_SIDE:
             raise VideoError(f"cannot encode video: got {width}x{height} pixels, expected sides from 2 to {MAX_ENCODED_SIDE}")
         if self.stream is None:
-            self.stream = self.container.add_stream("libx264", rate=self.fps, options={"crf": "18"})
+            self.stream = self.container.add_stream("libx264", rate=self.fps, options=X264)
             self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "yuv420p"
         picture = np.ascontiguousarray(frame[:height, :width])
         self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
