@@ -6,24 +6,26 @@ import av
 import numpy as np
 
 
-def texture(height, width, seed=0):
-    """A smooth random RGB picture (H,W,3) uint8, rich enough for optical flow."""
+def texture(height, width, seed=0, *, top=0, left=0):
+    """A smooth random RGB picture (H,W,3) uint8, rich enough for optical flow; `top` and `left` cut it from a larger one."""
     rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[0:height, 0:width]
+    rows, columns = 1j * np.arange(top, top + height), 1j * np.arange(left, left + width)
     picture = np.zeros((height, width, 3))
     for _ in range(24):
         fy, fx, phase = rng.uniform(-0.35, 0.35), rng.uniform(-0.35, 0.35), rng.uniform(0, 6.28, 3)
-        picture += np.cos(fy * rows[..., None] + fx * columns[..., None] + phase)
+        wave = np.exp(fy * rows)[:, None] * np.exp(fx * columns)  # its real part is cos(fy * row + fx * column)
+        picture += wave.real[..., None] * np.cos(phase) - wave.imag[..., None] * np.sin(phase)
     return np.clip(128 + 14 * picture, 0, 255).astype(np.uint8)
 
 
 def moving(num_frames, height=96, width=128, step=(1, 2), seed=0):
     """Frames of a texture that moves by `step` = (down, right) pixels per frame."""
     margin = num_frames * max(map(abs, step)) + 1
-    world = texture(height + 2 * margin, width + 2 * margin, seed)
+    (up, down), (left, right) = (sorted((0, (num_frames - 1) * size)) for size in step)  # what comes into sight on the way
+    world = texture(height + down - up, width + right - left, seed, top=margin - down, left=margin - right)
     for t in range(num_frames):
-        top, left = margin - t * step[0], margin - t * step[1]
-        yield world[top : top + height, left : left + width]
+        top, start = down - t * step[0], right - t * step[1]
+        yield world[top : top + height, start : start + width]
 
 
 def numbered(num_frames, height=32, width=32):
