@@ -63,7 +63,7 @@ def save_like_torch_0_3(state_dict, path):
         pickle.dump(list(storages), file, protocol=2)
         for storage in storages.values():
             file.write(struct.pack("<q", storage.nbytes() // 4))
-            file.write(bytes(storage))
+            file.write(torch.tensor([], dtype=torch.uint8).set_(storage).numpy().tobytes())
     return path
 
 
