@@ -94,8 +94,8 @@ class FlowWriter:
             if self.archive is not None:
                 self.archive.close()
             if self.array is not None:
-                self._write_header()
-                self.array.close()
+                with self.array:  # closed also where what is still to be written finds no room
+                    self._write_header()
 
     def _levels(self, field: NDArray[np.float32]) -> bytes:
         return jpeg(quantise(field, self.bound), self.quality)
