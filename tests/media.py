@@ -1,5 +1,8 @@
 """Videos made on the spot: moving textures, numbered frames, and the ways in which files go wrong."""
 
+import resource
+import signal
+from contextlib import contextmanager
 from fractions import Fraction
 
 import av
@@ -80,3 +83,16 @@ def rotate(path, turns):
     data[matrix : matrix + 36] = b"".join((v & 0xFFFFFFFF).to_bytes(4, "big") for v in values)
     path.write_bytes(data)
     return path
+
+
+@contextmanager
+def largest_file(size):
+    """Within the block no file can grow beyond `size` bytes, as where the disk is full."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from media import moving, write_audio, write_video
+from media import largest_file, moving, write_audio, write_video
 
 import i3dcli
 from i3dcli import extract as verb
@@ -216,11 +216,11 @@ def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):
 
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     source = videos(tmp_path / "in", 6, frames=30)
-    arguments = ["extract-flow", str(source), *SMALL, "--out"]
-    subprocess.run([sys.executable, "-m", "i3dcli", *arguments, str(tmp_path / "whole")], check=True, capture_output=True)
+    assert extract(source, "--out", tmp_path / "whole").exit_code == 0
+    command = [sys.executable, "-m", "i3dcli", "extract-flow", str(source), *SMALL, "--out", str(tmp_path / "cut")]
     rng = random.Random(0)
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-m", "i3dcli", *arguments, str(tmp_path / "cut")], stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         process.stdout.readline()  # at least one video is there
         time.sleep(rng.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
@@ -229,7 +229,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
         for sidecar in (tmp_path / "cut").glob("*/v*/flow.json"):
             assert len(list(FlowReader(sidecar.parent))) == 29
         shutil.rmtree(next(iter((tmp_path / "cut").glob("*/v*"))))  # so that there is work for the next round
-    subprocess.run([sys.executable, "-m", "i3dcli", *arguments, str(tmp_path / "cut")], check=True, capture_output=True)
+    assert extract(source, "--out", tmp_path / "cut").exit_code == 0
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
 
 
@@ -295,21 +295,14 @@ def test_an_output_folder_that_is_a_file_is_one_line(tmp_path):
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1) and "cannot write" in result.stderr
 
 
-def extract_with_largest_file(size, *arguments):
-    """Run in a process that cannot write files of more bytes, as where the disk is full."""
-    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    code += f"; resource.setrlimit(resource.RLIMIT_FSIZE, ({size},) * 2); from i3dcli.cli import main; main()"
-    command = [sys.executable, "-c", code, "extract-flow", *SMALL, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files by RLIMIT_FSIZE")
 def test_a_disk_that_takes_no_more_ends_in_one_line_and_keeps_what_is_finished(tmp_path):
     source = videos(tmp_path / "in", 2, frames=4)
     write_video(source / "class 1" / "z.mp4", moving(200, 32, 40))
     extract(source / "class 0", "--out", tmp_path / "warm")  # keeps numba's compiled code, which is larger than the limit
-    result = extract_with_largest_file(100_000, source, "--out", tmp_path / "out", "--format", "npy")
-    assert result.returncode == 1 and result.stderr.count("\n") == 1 and "File too large" in result.stderr
+    with largest_file(100_000):
+        result = extract(source, "--out", tmp_path / "out", "--format", "npy")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and "File too large" in result.stderr
     assert {path.parent.name for path in (tmp_path / "out").rglob("flow.json")} == {"v0", "v1"}
     assert not list((tmp_path / "out").rglob(".*"))
 
@@ -321,8 +314,9 @@ def test_a_disk_that_takes_no_record_of_a_failure_ends_in_one_line_and_keeps_tho
     extract(tmp_path / "a.mp4", "--out", tmp_path / "out")
     before = files(tmp_path / "out")
     (tmp_path / "out" / ".failures.jsonl.1.tmp").touch()  # of a process that was killed
-    result = extract_with_largest_file(10, tmp_path / "b.mp4", "--out", tmp_path / "out")
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1) and "failures.jsonl: File too large" in result.stderr
+    with largest_file(10):
+        result = extract(tmp_path / "b.mp4", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1) and "failures.jsonl: File too large" in result.stderr
     assert files(tmp_path / "out") == before
 
 

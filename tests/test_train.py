@@ -1,9 +1,7 @@
-import contextlib
 import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,7 +11,7 @@ import time
 import cv2
 import pytest
 import torch
-from media import write_audio
+from media import largest_file, write_audio
 from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, start, train, trained, weights
 
 import i3dcli
@@ -478,19 +476,6 @@ def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, text):
 def test_a_folder_that_is_not_writable_is_one_line(motions, tmp_path):
     (tmp_path / "run").mkdir(mode=0o500)
     one_line(train(motions, "--out", tmp_path / "run"), 1, "cannot write")
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """Within the block no file can grow beyond `size` bytes, as where the disk is full."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_disk_that_takes_no_more_ends_in_one_line_and_keeps_the_checkpoint_before(motions, whole, tmp_path, monkeypatch):
