@@ -26,25 +26,25 @@ from i3dcli.scores import read_scores
 
 
 @pytest.fixture
-def run(checkpoints):
-    return predicting(checkpoints)
+def run(quick):
+    return predicting(quick)
 
 
-def test_the_table_shows_file_duration_device_and_labels(run, video, model):
+def test_the_table_shows_file_duration_device_and_labels(run, video, quick_model):
     result = run(video, "--top-k", "3")
     lines = result.stdout.splitlines()
     assert (result.exit_code, result.stderr) == (0, "")
     assert lines[0] == f"{video}  0.48 s, 12 frames at 25 fps  (rgb.pt + flow.pt, rgb + flow, cpu)"
     assert lines[1].split() == ["rgb", "flow", "fused", "label"]
-    prediction = model.predict(video)
+    prediction = quick_model.predict(video)
     for line, (label, probability), index in zip(lines[2:], prediction.top(3), prediction.top_indices(3), strict=False):
         rgb, flow = (logits.softmax(0)[index] for logits in (prediction.rgb_logits, prediction.flow_logits))
         assert line == f"{rgb:8.4f}{flow:8.4f}{probability:8.4f}  {label}"
     assert len([line for line in lines if line]) == 5
 
 
-def test_json_csv_and_scores_agree_with_the_python_api(run, video, model, tmp_path):
-    prediction = model.predict(video)
+def test_json_csv_and_scores_agree_with_the_python_api(run, video, quick_model, tmp_path):
+    prediction = quick_model.predict(video)
     record = json.loads(run(video, "--json", "--top-k", "10", "--scores", tmp_path / "scores.npz").stdout)
     assert list(record) == ["video", "duration_seconds", "model", "streams", "device", "top"]
     assert (record["video"], record["duration_seconds"], record["streams"]) == (str(video), 0.48, ["rgb", "flow"])
@@ -61,7 +61,7 @@ def test_json_csv_and_scores_agree_with_the_python_api(run, video, model, tmp_pa
     assert [float(row["flow"]) for row in rows] == pytest.approx([entry["flow"] for entry in record["top"]], abs=1e-6)
     assert rows[1]["rank"] == "2" and rows[0]["streams"] == "rgb+flow"
     with np.load(tmp_path / "scores.npz") as scores:
-        assert scores["paths"].tolist() == [str(video)] and scores["classes"].tolist() == list(model.labels)
+        assert scores["paths"].tolist() == [str(video)] and scores["classes"].tolist() == list(quick_model.labels)
         np.testing.assert_allclose(scores["rgb"][0], prediction.rgb_logits, atol=1e-6)
         np.testing.assert_allclose(scores["flow"][0], prediction.flow_logits, atol=1e-6)
 
@@ -183,11 +183,11 @@ def test_what_was_done_before_memory_ran_out_is_kept_and_said(run, video, tmp_pa
     assert len(read_scores(tmp_path / "scores.npz").paths) == 1
 
 
-def test_wrong_weights_and_labels_are_one_line(run, checkpoints, video, tmp_path):
+def test_wrong_weights_and_labels_are_one_line(run, quick, video, tmp_path):
     (tmp_path / "page.pt").write_text("<html>")
     (tmp_path / "labels.txt").write_text("a\nb\n")
     one_line(run(video, "--rgb", tmp_path / "page.pt", weights=()), 1, "page.pt", "a web page")
-    one_line(run(video, "--flow", checkpoints["rgb"], weights=()), 1, "wrong stream")
+    one_line(run(video, "--flow", quick["rgb"], weights=()), 1, "wrong stream")
     one_line(run(video, "--labels", tmp_path / "labels.txt"), 1, "got 2 labels, expected 10")
     one_line(run(video, "--labels", tmp_path / "absent.txt"), 1, "absent.txt")
     one_line(run(video, "--device", "cuda:99"), 1, "no such device: cuda:99")
@@ -222,16 +222,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, text):
 
 
 def stored(video, out, *options):
-    arguments = ["extract-flow", str(video), "--out", str(out), *options]
+    arguments = ["extract-flow", str(video), "--out", str(out), "--short-side", "64", *options]
     assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
     return out
 
 
-def test_stored_flow_gives_the_prediction_of_computed_flow(run, video, model, tmp_path):
+def test_stored_flow_gives_the_prediction_of_computed_flow(run, video, quick_model, tmp_path):
     out = stored(video, tmp_path / "flow", "--format", "flo")
     run(video, "--flow-dir", out, "--scores", tmp_path / "scores.npz")
     with np.load(tmp_path / "scores.npz") as scores:
-        np.testing.assert_allclose(scores["flow"][0], model.predict(video).flow_logits, atol=1e-5)
+        np.testing.assert_allclose(scores["flow"][0], quick_model.predict(video).flow_logits, atol=1e-5)
     result = run(video, "--flow-dir", stored(video, tmp_path / "jpg"))
     assert (result.exit_code, result.stderr) == (0, "")
 
@@ -263,10 +263,10 @@ def test_stored_flow_of_another_video_or_size_or_none_is_one_line(run, video, tm
     one_line(run(video, "--flow-dir", tmp_path / "longer"), 1, f"flow of another video: {flow.parent}: {sizes}")
     flow.write_text(json.dumps(json.loads(flow.read_text()) | {"source_bytes": video.stat().st_size}))
     one_line(run(video, "--flow-dir", tmp_path / "longer"), 1, "got 19 flows for 12 frames")
-    small = stored(video, tmp_path / "small", "--short-side", "64")
+    small = stored(video, tmp_path / "small", "--short-side", "32")
     result = run(video, "--flow-dir", small)
-    assert result.exit_code == 1 and "flow of another size" in result.stderr and "short_side 64" in result.stderr
-    assert result.stderr.endswith("; extract it again with --short-side 256\n")
+    assert result.exit_code == 1 and "flow of another size" in result.stderr and "short_side 32" in result.stderr
+    assert result.stderr.endswith("; extract it again with --short-side 64\n")
 
 
 def test_stored_flow_without_a_flow_stream_is_wrong_usage(run, video, tmp_path):
