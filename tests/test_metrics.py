@@ -38,7 +38,7 @@ def reference_top_k(labels, scores, k):
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 def test_accuracies_equal_those_of_scikit_learn():
-    for seed in range(1000):
+    for seed in range(300):
         _, scores, labels = table(seed)
         ours, classes = measure(scores, labels), scores.shape[1]
         assert ours.top1 == pytest.approx(reference_top_k(labels, scores, 1), abs=1e-12)
@@ -50,7 +50,7 @@ def test_accuracies_equal_those_of_scikit_learn():
 
 
 def test_average_precision_equals_that_of_scikit_learn():
-    for seed in range(1000):
+    for seed in range(300):
         rng, scores, _ = table(seed)
         targets = rng.random(scores.shape) < rng.choice([0.02, 0.2, 0.9])
         present = targets.any(axis=0)
