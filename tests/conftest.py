@@ -5,6 +5,8 @@ import json
 import os
 from types import SimpleNamespace
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch, here and in processes: where cores are shared, more wait for each other
+
 import hosts
 import oracle
 import pytest

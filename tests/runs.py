@@ -1,7 +1,6 @@
 """Short training runs, in this process or in others, and what they leave in their folders."""
 
 import csv
-import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -64,11 +63,7 @@ def dying_at(monkeypatch, step):
 
 
 def start(*arguments, save_every=500, launcher=(), **options):
-    """Start `i3d train` in a process of its own, and of its own group, that computes with as many threads as this one.
-
-    Those of a launcher have one thread each, as torchrun would have it: more threads than cores wait for each other.
-    """
-    threads = 1 if launcher else torch.get_num_threads()
+    """Start `i3d train` in a process of its own, and of its own group."""
     code = f"import i3dcli.train; i3dcli.train.SAVE_EVERY = {save_every}; from i3dcli.cli import main; main()"
     command = [sys.executable, *(launcher or ("-c", code)), "train", "--device", "cpu", *map(str, arguments)]
     return subprocess.Popen(
@@ -77,7 +72,6 @@ def start(*arguments, save_every=500, launcher=(), **options):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         **options,
     )
 
