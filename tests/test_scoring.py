@@ -75,9 +75,9 @@ def bars(monkeypatch):
     return seen
 
 
-def dataset(classes, labels, *, format="folder", train=()):
+def dataset(classes, labels, *, has_names=True, train=()):
     samples = tuple(Sample(Path(f"{i}.mp4"), Path(str(i)), (label,)) for i, label in enumerate(labels))
-    return Dataset(format, classes, train, samples, False, (), "a dataset")
+    return Dataset("list", classes, train, samples, False, (), "a dataset", has_names)
 
 
 def matched(data, labels):
@@ -111,7 +111,7 @@ def test_a_class_that_the_model_lacks_is_named():
 
 def test_numbers_without_names_go_by_position():
     numbers = tuple(f"class {i}" for i in range(3))
-    assert matched(dataset(numbers, [2, 0], format="list"), NAMES) == ([2, 0], NAMES, [])
+    assert matched(dataset(numbers, [2, 0], has_names=False), NAMES) == ([2, 0], NAMES, [])
     assert matched(dataset(("a", "b"), [1, 0]), numbers) == ([1, 0], ("a", "b", "class 2"), [])
 
 
@@ -120,12 +120,12 @@ def test_classes_that_are_really_called_by_numbers_are_names():
     assert matched(dataset(("class 3", "class 4"), [0, 1]), labels)[0] == [3, 4]
 
 
-@pytest.mark.parametrize("format", ["list", "folder"])
-def test_more_classes_than_the_model_has_are_too_many(format):
-    classes = tuple(f"class {i}" for i in range(4)) if format == "list" else tuple("abcd")
-    labels = NAMES[:3] if format == "list" else tuple(f"class {i}" for i in range(3))
+@pytest.mark.parametrize("has_names", [False, True])
+def test_more_classes_than_the_model_has_are_too_many(has_names):
+    classes = tuple("abcd") if has_names else tuple(f"class {i}" for i in range(4))
+    labels = tuple(f"class {i}" for i in range(3)) if has_names else NAMES[:3]
     with pytest.raises(DatasetError, match=r"too many classes: a dataset: got 4 classes, the model knows 3; give weights"):
-        matched(dataset(classes, [3], format=format), labels)
+        matched(dataset(classes, [3], has_names=has_names), labels)
 
 
 def test_the_test_part_is_scored_and_all_of_a_source_without_one():

@@ -27,7 +27,6 @@ from .lists import (
     Source,
     distinct,
     is_list,
-    numbered_classes,
     read_folder,
     read_list,
     subfolders,
@@ -57,6 +56,7 @@ class Dataset:
     multi_label: bool
     missing: tuple[Path, ...]  # named by the source but not on disk; left out of train and test
     summary: str  # one line, such as "ucf101 split 1: 9537 train, 3783 test, 101 classes, ids 1-based → 0-based"
+    has_names: bool = True  # False for a list of ids whose classes nothing names
 
 
 class Format(NamedTuple):
@@ -120,7 +120,7 @@ def load_dataset(
     train, test = parts.get("train", ()), parts.get("val", parts.get("test", ()))
     check_overlap(train, test)
     missing = tuple(dict.fromkeys(row.path for part in rows.values() for row in part if not row.found))
-    dataset = Dataset(format, source.classes, train, test, source.multi_label, missing, summary="")
+    dataset = Dataset(format, source.classes, train, test, source.multi_label, missing, summary="", has_names=source.has_names)
     title = f"{format} split {source.split}" if source.split else format
     return replace(dataset, summary=summarise(title, dataset, *source.notes, *left_out))
 
@@ -227,9 +227,8 @@ def renumbered(samples: Iterable[Sample], source: Dataset, classes: tuple[str, .
 
     Raises DatasetError for a class that is not there, `where` in words.
     """
-    unnamed = source.format == "list" and source.classes == numbered_classes(len(source.classes))
     ids = ClassIds(classes, where)
-    names = classes[: len(source.classes)] + source.classes[len(classes) :] if unnamed else source.classes
+    names = source.classes if source.has_names else classes[: len(source.classes)] + source.classes[len(classes) :]
     to_ids = [ids[name] for name in names]
     return tuple(replace(sample, labels=tuple(to_ids[i] for i in sample.labels)) for sample in samples)
 

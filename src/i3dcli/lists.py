@@ -59,6 +59,7 @@ class Source:
     root: Path  # the folder the videos lie in
     split: int | None = None
     multi_label: bool = False
+    has_names: bool = True  # False where classes are known by their ids only
     notes: tuple[str, ...] = ()  # how ids were read, for the summary
 
 
@@ -195,6 +196,7 @@ def read_list(request: Request) -> Source:
             "expected ids from 0; give --first-label 1, or --first-label 0 where class 0 just has no video"
         )
     first = first or 0
+    has_names = bool(names)
     names = names or numbered_classes(max(ids) - first + 1)
     root = request.root or request.folder
     rows: dict[str, list[Row]] = {part: [] for part in files}
@@ -204,7 +206,8 @@ def read_list(request: Request) -> Source:
             path = root / entry.name
             rows[part].append(Row(path, tuple(i - first for i in entry.labels), path.exists()))
     multi_label = any(len(entry.labels) > 1 for part in entries.values() for entry in part)
-    return Source(rows, names, root, multi_label=multi_label, notes=("ids 1-based → 0-based",) if first else ())
+    notes = ("ids 1-based → 0-based",) if first else ()
+    return Source(rows, names, root, multi_label=multi_label, has_names=has_names, notes=notes)
 
 
 class Entry(NamedTuple):

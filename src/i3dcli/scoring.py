@@ -79,7 +79,7 @@ def match_classes(
     """
     samples, names = scored_part(dataset), dataset.classes
     unnamed = labels == numbered_classes(len(labels)) and not set(names) & set(labels)
-    if not unnamed and not (dataset.format == "list" and names == numbered_classes(len(names))):
+    if dataset.has_names and not unnamed:
         matched = renumbered(samples, dataset, labels, where="the model's classes")
         if names != labels[: len(names)]:
             note("Note: the model lists its classes in another order than the split; they are matched by name")
