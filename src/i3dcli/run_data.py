@@ -13,13 +13,10 @@ from torch.utils.data import DataLoader
 from .datasets import Dataset, Sample
 from .defaults import Preprocessing
 from .distributed import Group, cores_per_process
-from .errors import DatasetError, I3DError, shown
+from .errors import DatasetError, shown
 from .flow.storage import FlowFolder
-from .learner import DIVERGED, Learner
 from .loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
-from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions
-from .run_folder import Row
 
 Note = Callable[[str], None]
 
@@ -123,25 +120,6 @@ class RunData:
         mine = list(range(self.group.rank, len(self.val), self.group.size))
         size = self.options.batch_size
         return self.load(self.val, [mine[i : i + size] for i in range(0, len(mine), size)])
-
-    def validate(self, learner: Learner) -> Row:
-        """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
-        logits, targets = learner.evaluate(self.validation)
-        if not len(logits):
-            raise DatasetError(f"no readable video: {len(self.val)} for validation: see the lines above; give others")
-        if self.dataset.multi_label and not targets.any():
-            raise DatasetError(
-                f"nothing to validate on: {len(logits)} clips, from the middle of as many videos: got no labelled action in "
-                "any; give more videos, or a longer --clip-len"
-            )
-        if not logits.isfinite().all():
-            raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
-        measured = (measure_multi_label if self.dataset.multi_label else measure)(logits.numpy(), targets.numpy())
-        return {
-            "val_loss": learner.loss(logits, targets).item(),
-            f"val_{self.metric}": getattr(measured, self.metric),
-            "val_n": measured.n,
-        }
 
     def report(self, batch: Batch) -> None:
         """Say which videos could not be read, each once; raise what must not be passed over."""

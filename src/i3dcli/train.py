@@ -25,8 +25,9 @@ from .distributed import choose_device, process_group
 from .errors import DatasetError, I3DError, VideoError, memory_errors, shown
 from .flow.storage import FlowFolder, FlowReader
 from .i3d import I3D, LAYERS
-from .learner import Learner
+from .learner import DIVERGED, Learner
 from .lists import read_class_names
+from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions, changed_options, learning_rate
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
@@ -143,7 +144,7 @@ def loop(
             if epoch_done or (log_every is not None and state.step % log_every == 0):
                 row = {"step": state.step, "epoch": state.step / data.steps_per_epoch, "lr": lr, **tally.row(data.metric)}
                 if epoch_done and data.val:
-                    row |= data.validate(learner)
+                    row |= validate(learner, data)
                     if state.follow(row, data.metric, patience=options.patience):
                         folder.keep_best(learner)
                 state.history.append(row)
@@ -177,6 +178,26 @@ class Tally:
         self.outcomes.clear()
         self.clips, self.since = 0, time.perf_counter()
         return {"loss": loss, **({metric: accuracy} if math.isfinite(accuracy) else {}), "clips_per_second": rate}
+
+
+def validate(learner: Learner, data: RunData) -> Row:
+    """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
+    logits, targets = learner.evaluate(data.validation)
+    if not len(logits):
+        raise DatasetError(f"no readable video: {len(data.val)} for validation: see the lines above; give others")
+    if learner.multi_label and not targets.any():
+        raise DatasetError(
+            f"nothing to validate on: {len(logits)} clips, from the middle of as many videos: got no labelled action in "
+            "any; give more videos, or a longer --clip-len"
+        )
+    if not logits.isfinite().all():
+        raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
+    measured = (measure_multi_label if learner.multi_label else measure)(logits.numpy(), targets.numpy())
+    return {
+        "val_loss": learner.loss(logits, targets).item(),
+        f"val_{data.metric}": getattr(measured, data.metric),
+        "val_n": measured.n,
+    }
 
 
 def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D:
