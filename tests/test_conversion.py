@@ -52,7 +52,7 @@ def test_a_name_of_the_zoo_is_converted_with_its_labels(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "options", "text"),
     [
-        ("model.ckpt", {"classes": ["a"]}, "got 1 names, expected 3"),
+        ("model.ckpt", {"classes": ["a"]}, "got 1 name, expected 3"),
         ("model.ckpt", {"stream": "flow"}, "got rgb weights, expected flow"),
         ("model.ckpt", {"layout": "pytorch-i3d"}, "got width 0.0625"),
         ("kinetics400", {}, "two streams: kinetics400"),

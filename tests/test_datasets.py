@@ -549,4 +549,6 @@ def test_missing_videos_are_named_once_and_strictly_refused(tmp_path):
         DatasetError, match=r"^12 videos missing: .* and 2 more: expected all that are listed; leave --strict out"
     ):
         report_missing(dataset, notes.append, strict=True)
-    assert len(notes) == 1
+    (tmp_path / "a.txt").write_text("v00.mp4 0\nv02.mp4 1\n")
+    report_missing(load_dataset(tmp_path / "a.txt"), notes.append)
+    assert notes[1:] == [f"Note: 1 video missing: {tmp_path}/v02.mp4; left out"]

@@ -3,7 +3,7 @@
 import pytest
 
 from i3dcli import I3DError
-from i3dcli.errors import memory_errors
+from i3dcli.errors import counted, memory_errors
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,11 @@ def test_memory_that_runs_out_elsewhere_is_told_likewise(error, line):
     with pytest.raises(I3DError) as caught, memory_errors("lower --batch-size"):
         raise error
     assert line in str(caught.value) and "\n" not in str(caught.value) and "lower --batch-size" in str(caught.value)
+
+
+def test_only_one_is_counted_in_the_singular():
+    found = [counted(number, word) for number in (0, 1, 2) for word in ("video", "class")]
+    assert found == ["0 videos", "0 classes", "1 video", "1 class", "2 videos", "2 classes"]
 
 
 def test_other_faults_are_not_taken_for_memory():

@@ -258,9 +258,7 @@ def test_nothing_readable_is_one_line_after_what_is_wrong_with_each(weights, tmp
     (tmp_path / "test.txt").write_text("sound.mp4 0\n")
     result = score(tmp_path / "test.txt", *weights)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 3)
-    assert result.stderr.splitlines()[-1].startswith(
-        "Error: nothing could be scored: 1 videos: the first said: no video in the"
-    )
+    assert result.stderr.splitlines()[-1].startswith("Error: nothing could be scored: 1 video: the first said: no video in the")
 
 
 # Several labels, several splits
@@ -626,10 +624,10 @@ def test_other_weights_in_the_same_folder_are_one_line(done, split, quick):
             "--sweep-fusion needs the weights of both streams.",
         ),
         (["--scores", "a", "--fusion-weights", "1"], "--fusion-weights takes two numbers, of RGB and of flow."),
-        (["--scores", "a", "--fusion-weights", "-1,2"], "--fusion-weights must not be negative, nor all zero."),
-        (["--scores", "a", "--fusion-weights", "0,0"], "--fusion-weights must not be negative, nor all zero."),
-        (["--scores", "a", "--fusion-weights", "1,inf"], "--fusion-weights must not be negative, nor all zero."),
-        (["--scores", "a", "--fusion-weights", "1,nan"], "--fusion-weights must not be negative, nor all zero."),
+        (["--scores", "a", "--fusion-weights", "-1,2"], "--fusion-weights must be finite, not negative and not all zero."),
+        (["--scores", "a", "--fusion-weights", "0,0"], "--fusion-weights must be finite, not negative and not all zero."),
+        (["--scores", "a", "--fusion-weights", "1,inf"], "--fusion-weights must be finite, not negative and not all zero."),
+        (["--scores", "a", "--fusion-weights", "1,nan"], "--fusion-weights must be finite, not negative and not all zero."),
         (
             ["--scores", "a", "--fusion-weights", "1;2"],
             "Invalid value for '--fusion-weights': '1;2' is not a list of numbers such as 1,1.",

@@ -198,7 +198,7 @@ def test_strict_stops_at_the_first_that_cannot_be_read(quick_model, samples, tmp
 
 
 def test_nothing_readable_is_an_error(quick_model, tmp_path):
-    with pytest.raises(DatasetError, match=r"nothing could be scored: 1 videos: the first said: cannot read video: .*absent"):
+    with pytest.raises(DatasetError, match=r"nothing could be scored: 1 video: the first said: cannot read video: .*absent"):
         scored_by(quick_model, [Sample(tmp_path / "absent.mp4", Path("absent"), (0,))])
 
 

@@ -93,6 +93,11 @@ def test_without_validation_the_last_loss_is_printed_and_there_is_no_best(motion
     assert not (tmp_path / "run" / "best.pt").exists()
 
 
+def test_one_step_of_one_clip_is_said_so(motions, tmp_path):
+    result = train(motions / "train", "--out", tmp_path / "run", "--steps", "1", "--batch-size", "1")
+    assert "; rgb, 1 step of 1 clip of 9 frames at 25 fps, " in result.stderr
+
+
 def test_rows_between_epochs_have_the_mean_since_the_last(motions, tmp_path):
     plain = trained(motions / "train", "--epochs", "2", tmp_path / "plain")
     often = trained(motions / "train", "--epochs", "2", "--log-every", "1", tmp_path / "often")

@@ -189,3 +189,9 @@ def test_features_start_and_end_where_their_clip_does(quick_model, clip):
     rows = quick_model.predict(clip, protocol=Protocol(clips=2), features=True).features["rgb"]
     np.testing.assert_allclose(rows.start_seconds, [0, 24 / 25])
     np.testing.assert_allclose(rows.end_seconds, [16 / 25, 40 / 25])
+
+
+def test_a_protocol_says_what_is_seen():
+    assert str(Protocol(max_frames=1)).startswith("the first 1 frame, centre crop")
+    assert str(Protocol(max_frames=250)).startswith("the first 250 frames, centre crop")
+    assert [str(Protocol(clips=n)).split(" x ")[0] for n in (1, 2)] == ["1 clip", "2 clips"]

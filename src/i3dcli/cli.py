@@ -13,7 +13,7 @@ import click
 
 from . import __version__, defaults, recipes
 from .datasets import FORMATS
-from .errors import I3DError, shown
+from .errors import I3DError, counted, shown
 from .gate import ErrorGate, say
 from .options import (
     BOUND,
@@ -131,7 +131,7 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
         if done:  # what is done is kept
             verb.write_outputs(done, scores=scores, features=features)
             files = " and ".join(shown(path) for path in (scores, features) if path)
-            say(f"Note: interrupted after {len(done)} videos, which are in {files}", err=True)
+            say(f"Note: interrupted after {counted(len(done), 'video')}, kept in {files}", err=True)
         raise
     verb.write_outputs(done, scores=scores, features=features)
     ctx.exit(1 if failed else 0)
@@ -156,7 +156,7 @@ def timeline_from_options(
     length = model.preprocessing.clip_len if window is None else frames_in(window, fps)
     step = length if stride is None else frames_in(stride, fps)
     if length < 2:
-        raise click.UsageError(f"--window is {length} frame{'s' * (length != 1)} at {fps:g} fps, expected at least 2.")
+        raise click.UsageError(f"--window is {counted(length, 'frame')} at {fps:g} fps, expected at least 2.")
     if step < 1:
         raise click.UsageError(f"--stride is less than a frame at {fps:g} fps.")
     return Timeline(length, step, **more)

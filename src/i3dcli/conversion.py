@@ -10,7 +10,7 @@ import torch
 from . import zoo
 from .checkpoints import load_checkpoint, save_checkpoint, write_torch
 from .defaults import STREAMS
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, counted, shown
 from .files import check_writable
 from .i3d import I3D
 from .two_stream import load_stream
@@ -40,7 +40,7 @@ def convert(
     net, known = load_named(src, stream)
     names = known if classes is None else tuple(classes)
     if names is not None and len(names) != net.num_classes:
-        raise CheckpointError(f"wrong classes: {shown(src)}: got {len(names)} names, expected {net.num_classes}")
+        raise CheckpointError(f"wrong classes: {shown(src)}: got {counted(len(names), 'name')}, expected {net.num_classes}")
     net.classes = names
     dtype = torch.float16 if half else torch.float32
     if layout == LAYOUTS[0]:

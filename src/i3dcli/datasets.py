@@ -18,7 +18,7 @@ from .annotations import (
     read_kinetics,
     read_ucf101,
 )
-from .errors import DatasetError, shown
+from .errors import DatasetError, counted, shown
 from .files import without_suffix
 from .lists import (
     ClassIds,
@@ -131,7 +131,11 @@ def detect(path: Path) -> str:
     if format is not None:
         return format
     files = sorted(os.listdir(path)) if path.is_dir() else []
-    held = f"a folder of {len(files)} files{f', first {shown(files[0])!r}' if files else ''}" if path.is_dir() else "a video"
+    held = (
+        f"a folder of {counted(len(files), 'file')}{f', first {shown(files[0])!r}' if files else ''}"
+        if path.is_dir()
+        else "a video"
+    )
     raise DatasetError(
         f"no dataset: {shown(path)}: got {held}, expected one of {', '.join(FORMATS)}; "
         "give a folder with a folder of videos for each class, or a list of paths and labels"
@@ -199,7 +203,7 @@ def check_overlap(train: tuple[Sample, ...], test: tuple[Sample, ...]) -> None:
 def summarise(title: str, dataset: Dataset, *notes: str) -> str:
     """What a dataset holds, on one line."""
     counts = [f"{len(dataset.train)} train"] * bool(dataset.train) + [f"{len(dataset.test)} test"] * bool(dataset.test)
-    classes = f"{len(dataset.classes)} {'class' if len(dataset.classes) == 1 else 'classes'}"
+    classes = counted(len(dataset.classes), "class")
     multi_label = ["multi-label"] * dataset.multi_label
     missing = [f"{len(dataset.missing)} missing"] * bool(dataset.missing)
     return f"{title}: {', '.join([*counts, classes, *multi_label, *notes, *missing])}"
@@ -239,7 +243,7 @@ def report_missing(dataset: Dataset, note: Callable[[str], None], *, strict: boo
         return
     some = ", ".join(shown(path) for path in dataset.missing[:NAMED])
     more = f" and {len(dataset.missing) - NAMED} more" if len(dataset.missing) > NAMED else ""
-    text = f"{len(dataset.missing)} videos missing: {some}{more}"
+    text = f"{counted(len(dataset.missing), 'video')} missing: {some}{more}"
     if strict:
         raise DatasetError(f"{text}: expected all that are listed; leave --strict out to go on without them")
     note(f"Note: {text}; left out")

@@ -38,6 +38,11 @@ def shown(path: str | Path) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in as_unicode(path))
 
 
+def counted(number: int, word: str) -> str:
+    """A number and what it counts, in the plural unless it is one."""
+    return f"{number} {word}{'' if number == 1 else 'es' if word.endswith('s') else 's'}"
+
+
 @contextlib.contextmanager
 def memory_errors(advice: str) -> Iterator[None]:
     """Raise I3DError, with what to do about it, when memory runs out on any device or in a loader's process."""

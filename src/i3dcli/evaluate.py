@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .datasets import Dataset, Sample, load_dataset, report_missing
 from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import choose_device, process_group
-from .errors import VideoError, shown
+from .errors import VideoError, counted, shown
 from .files import make_folder, write_text
 from .findings import Evaluation, Findings, assess, comparisons
 from .flow import flow_stream
@@ -159,7 +159,7 @@ def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None
         matrix = tables[list(tables)[-1]]
         counts = matrix.sum(axis=1)
     return Report(
-        title=f"i3d eval: {len(scores.paths)} videos, {num_classes} classes",
+        title=f"i3d eval: {counted(len(scores.paths), 'video')}, {counted(num_classes, 'class')}",
         command=command,
         protocol="saved scores" if protocol is None else str(protocol),
         total=evaluation.total,

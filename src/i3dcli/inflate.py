@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .checkpoints import check_tensors, find_state_dict, read_checkpoint, wrong
 from .defaults import IN_CHANNELS
-from .errors import I3DError, shown
+from .errors import I3DError, counted, shown
 from .i3d import BN_EPS, I3D, LAYERS, Unit3D, same_padding
 from .layouts import FIRST_CONV, Renaming, identify, renamed
 
@@ -67,7 +67,9 @@ class Inflation:
                 rows.append((layer, self.source.names[key], sized(tensor), key, sized(weights[key])))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, f"head: {self.net.num_classes} classes, drawn anew from seed {HEAD_SEED}", self.verdict()])
+        return "\n".join(
+            [*lines, f"head: {counted(self.net.num_classes, 'class')}, drawn anew from seed {HEAD_SEED}", self.verdict()]
+        )
 
     def verdict(self) -> str:
         """The line that tells the result of the boring-video check."""

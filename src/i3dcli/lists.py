@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import DatasetError, shown
+from .errors import DatasetError, counted, shown
 from .files import VIDEO_SUFFIXES, read_labels, read_lines, videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
@@ -191,8 +191,9 @@ def read_list(request: Request) -> Source:
     ids = [label for part in entries.values() for entry in part for label in entry.labels]
     first = request.first_label
     if first is None and min(ids) == 1 and max(ids) == (len(names) or max(ids)):
+        known = f" for {counted(len(names), 'class')}" if names else ""
         raise DatasetError(
-            f"labels start at 1: {shown(request.path)}: got 1 to {max(ids)}{f' for {len(names)} classes' if names else ''}, "
+            f"labels start at 1: {shown(request.path)}: got 1 to {max(ids)}{known}, "
             "expected ids from 0; give --first-label 1, or --first-label 0 where class 0 just has no video"
         )
     first = first or 0
@@ -260,5 +261,6 @@ def check_ids(labels: Iterable[int], first: int, count: int, file: Path, line: s
         if label >= first + count:
             raise DatasetError(
                 f"label too large: {shown(file)}: {shown(line)}: got {label}, "
-                f"expected {first} to {first + count - 1} for {count} classes; mend the label, or the names of classes"
+                f"expected {first} to {first + count - 1} for {counted(count, 'class')}; mend the label, or the names of "
+                "classes"
             )

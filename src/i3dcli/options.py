@@ -279,7 +279,7 @@ def check_eval_options(options: dict[str, Any]) -> None:
         (len(options["fusion_weights"]) != 2, "--fusion-weights takes two numbers, of RGB and of flow."),
         (
             min(options["fusion_weights"]) < 0 or not 0 < sum(options["fusion_weights"]) < math.inf,
-            "--fusion-weights must not be negative, nor all zero.",
+            "--fusion-weights must be finite, not negative and not all zero.",
         ),
     )
     for wrong, text in complaints:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
-from .errors import DatasetError, I3DError, VideoError, as_unicode, shown
+from .errors import DatasetError, I3DError, VideoError, as_unicode, counted, shown
 from .files import Found, find_videos
 from .flow.storage import FlowFolder
 from .scores import Scores, write_npz, write_scores
@@ -70,7 +70,7 @@ def predict_videos(
                         yield from predict_windows(model, views, timeline)
                     if damaged := views.source.damaged_frames:
                         yield (
-                            f"damaged video: {shown(video.path)}: {damaged} frames could not be decoded whole; "
+                            f"damaged video: {shown(video.path)}: {counted(damaged, 'frame')} could not be decoded whole; "
                             f"predicted from the {views.num_frames} that were there"
                         )
                 except VideoError as error:

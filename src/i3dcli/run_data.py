@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from .datasets import Dataset, Sample
 from .defaults import Preprocessing
 from .distributed import Group, cores_per_process
-from .errors import DatasetError, shown
+from .errors import DatasetError, counted, shown
 from .flow.storage import FlowFolder
 from .loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
 from .recipes import TrainOptions
@@ -74,11 +74,11 @@ class RunData:
     def describe(self) -> str:
         """What a step and the run consist of, in words."""
         p, options = self.preprocessing, self.options
-        parts = [f"{options.batch_size} clips"]
+        parts = [counted(options.batch_size, "clip")]
         parts += [f"{options.accumulate} batches"] if options.accumulate > 1 else []
         parts += [f"{self.group.size} processes"] if self.group.size > 1 else []
-        clip = f"{p.clip_len} frames at {p.fps:g} fps, {p.crop} of {p.short_side} pixels"
-        return f"{self.num_steps} steps of {' x '.join(parts)} of {clip}"
+        clip = f"{counted(p.clip_len, 'frame')} at {p.fps:g} fps, {p.crop} of {p.short_side} pixels"
+        return f"{counted(self.num_steps, 'step')} of {' x '.join(parts)} of {clip}"
 
     def clips(self, samples: list[Sample]) -> ClipDataset:
         return ClipDataset(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .defaults import STREAMS
-from .errors import DatasetError, shown
+from .errors import DatasetError, counted, shown
 from .files import atomic_write
 
 
@@ -80,8 +80,8 @@ def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
         if set(part.paths) != set(first.paths):
             odd = sorted(set(part.paths) ^ set(first.paths))
             raise DatasetError(
-                f"scores of different videos: {pair}: got {len(odd)} videos in only one of them, the first {shown(odd[0])}; "
-                "score the same videos with both streams"
+                f"scores of different videos: {pair}: got {counted(len(odd), 'video')} in only one of them, "
+                f"the first {shown(odd[0])}; score the same videos with both streams"
             )
         if part.classes != first.classes:
             raise DatasetError(f"scores of different classes: {pair}: expected the same names in the same order")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .datasets import Dataset, Sample, renumbered
 from .distributed import ALONE, Group
-from .errors import DatasetError, VideoError, shown
+from .errors import DatasetError, VideoError, counted, shown
 from .flow.storage import FlowFolder
 from .flow.threads import ahead
 from .lists import numbered_classes
@@ -130,7 +130,7 @@ def score_samples(
     failed = {failure.path: failure for part in group.gather(failures) for failure in part}
     failures = [failed[path] for path in map(shown, (sample.path for sample in samples)) if path in failed]
     if len(failures) == len(samples):
-        raise DatasetError(f"nothing could be scored: {len(failures)} videos: the first said: {failures[0].reason}")
+        raise DatasetError(f"nothing could be scored: {counted(len(failures), 'video')}: the first said: {failures[0].reason}")
     return Scored(as_scores(samples, logits, classes or model.labels, multi_label=multi_label), tuple(failures))
 
 

@@ -22,7 +22,7 @@ from . import zoo
 from .datasets import Dataset, load_dataset, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import choose_device, process_group
-from .errors import DatasetError, I3DError, VideoError, memory_errors, shown
+from .errors import DatasetError, I3DError, VideoError, counted, memory_errors, shown
 from .flow.storage import FlowFolder, FlowReader
 from .i3d import I3D, LAYERS
 from .learner import DIVERGED, Learner
@@ -78,7 +78,7 @@ def as_text(result: Result, out: str | Path) -> str:
         return f"{shown(Path(out) / LAST)}  loss {result.history[-1]['loss']:.4f}"
     best = max(rows, key=lambda row: row[f"val_{result.metric}"])
     return (
-        f"{shown(Path(out) / BEST)}  {result.metric} {best[f'val_{result.metric}']:.4f} of {best['val_n']} videos, "
+        f"{shown(Path(out) / BEST)}  {result.metric} {best[f'val_{result.metric}']:.4f} of {counted(best['val_n'], 'video')}, "
         f"one clip each, at step {best['step']} of {result.step}"
     )
 
@@ -187,8 +187,8 @@ def validate(learner: Learner, data: RunData) -> Row:
         raise DatasetError(f"no readable video: {len(data.val)} for validation: see the lines above; give others")
     if learner.multi_label and not targets.any():
         raise DatasetError(
-            f"nothing to validate on: {len(logits)} clips, from the middle of as many videos: got no labelled action in "
-            "any; give more videos, or a longer --clip-len"
+            f"nothing to validate on: {counted(len(logits), 'clip')}, from the middle of as many videos: got no labelled "
+            "action in any; give more videos, or a longer --clip-len"
         )
     if not logits.isfinite().all():
         raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")

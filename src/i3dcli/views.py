@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .clips import centre_crop, flow_clip, looped, rgb_clip, sliding, windows
 from .defaults import TVL1, Preprocessing
-from .errors import VideoError, shown
+from .errors import VideoError, counted, shown
 from .flow import Frame, Moment, flow_stream, with_flow, without_flow
 from .flow.storage import FlowReader
 from .video import Video
@@ -38,10 +38,10 @@ class Protocol:
 
     def __str__(self) -> str:
         if self.clips is None:
-            frames = "every frame" if self.max_frames is None else f"the first {self.max_frames} frames"
+            frames = "every frame" if self.max_frames is None else f"the first {counted(self.max_frames, 'frame')}"
             return f"{frames}, centre crop, logits averaged over time"
         crop = "centre crop" if self.crops == 1 else f"{self.crops} crops"
-        return f"{self.clips} clip{'s' * (self.clips > 1)} x {crop}, logits averaged"
+        return f"{counted(self.clips, 'clip')} x {crop}, logits averaged"
 
 
 FULL = Protocol()
@@ -190,8 +190,8 @@ def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Pat
         yield frame, flow_of_frame(flow, count - 1, frame, video) if count <= len(flow) else None
     if count != len(flow) + 1:
         raise VideoError(
-            f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows for {count} frames of {shown(video)}, "
-            f"expected {count - 1}; extract it again"
+            f"flow of another video: {shown(flow.folder)}: got {counted(len(flow), 'flow')} for "
+            f"{counted(count, 'frame')} of {shown(video)}, expected {count - 1}; extract it again"
         )
 
 
