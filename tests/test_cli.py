@@ -192,6 +192,8 @@ def test_wrong_weights_and_labels_are_one_line(run, quick, video, tmp_path):
     one_line(run(video, "--flow", quick["rgb"], weights=()), 1, "wrong stream")
     one_line(run(video, "--labels", tmp_path / "labels.txt"), 1, "got 2 labels, expected 10")
     one_line(run(video, "--labels", tmp_path / "absent.txt"), 1, "absent.txt")
+    (tmp_path / "labels.txt").write_text("a\n" * 10)
+    one_line(run(video, "--labels", tmp_path / "labels.txt"), 1, "duplicate class name: ", "got 'a' twice")
     one_line(run(video, "--device", "cuda:99"), 1, "no such device: cuda:99")
     one_line(run(video, "--model", "nothing", weights=()), 1, "unknown model: nothing")
 

@@ -119,6 +119,12 @@ def test_the_mark_that_windows_puts_before_a_text_is_no_part_of_it(tmp_path):
     assert read_labels(tmp_path / "classes.txt") == ("jump", "run")
 
 
+def test_a_name_that_two_classes_have_is_refused(tmp_path):
+    (tmp_path / "classes.txt").write_text("jump\nrun\njump\n")
+    with pytest.raises(DatasetError, match=r"^duplicate class name: .*classes\.txt: got 'jump' twice; give each class its own"):
+        read_labels(tmp_path / "classes.txt")
+
+
 def test_names_that_are_not_unicode_can_be_shown():
     assert shown(os.fsdecode(b"caf\xe9\n.mp4")) == "caf�\\n.mp4"
 

@@ -19,13 +19,12 @@ from .annotations import (
     read_ucf101,
 )
 from .errors import DatasetError, counted, shown
-from .files import without_suffix
+from .files import distinct, without_suffix
 from .lists import (
     ClassIds,
     Request,
     Row,
     Source,
-    distinct,
     is_list,
     read_folder,
     read_list,

@@ -169,13 +169,22 @@ def without_suffix(path: Path) -> Path:
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """The names of classes in a text file, one per line, in the order of the logits. Raises DatasetError."""
+    """The names of classes in a text file, one per line, in the order of the logits; no name twice. Raises DatasetError."""
     lines = read_lines(Path(path))
     try:
         "".join(lines).encode()
     except UnicodeEncodeError as error:
         raise DatasetError(f"not a list of classes: {shown(path)}: got bytes that are not UTF-8; save it as UTF-8") from error
-    return tuple(lines)
+    return distinct(lines, path)
+
+
+def distinct(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
+    """The names of classes as they are; raises DatasetError where one occurs twice."""
+    names = tuple(names)
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise DatasetError(f"duplicate class name: {shown(where)}: got {shown(twice)!r} twice; give each class its own name")
+    return names
 
 
 def read_lines(path: Path) -> list[str]:

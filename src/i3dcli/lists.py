@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import DatasetError, counted, shown
-from .files import VIDEO_SUFFIXES, read_labels, read_lines, videos_below
+from .files import VIDEO_SUFFIXES, distinct, read_labels, read_lines, videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("train", "training"), "train"),
@@ -74,15 +74,6 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if len(by_id) == len(lines) and sorted(by_id) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
         lines = [by_id[i] for i in sorted(by_id)]
     return distinct(lines, path)
-
-
-def distinct(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
-    """The names of classes as they are; raises DatasetError where one occurs twice."""
-    names = tuple(names)
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise DatasetError(f"duplicate class name: {shown(where)}: got {shown(twice)!r} twice; give each class its own name")
-    return names
 
 
 class ClassIds:
