@@ -227,10 +227,10 @@ def test_labels_without_class_0_are_fine_where_names_leave_room(tmp_path):
         (
             "2",
             None,
-            "label too large: list.txt: a.mp4 2: got 2, expected 0 to 1 for 2 classes; mend the label, or the names of classes",
+            "label too large: list.txt: line 1: got 2, expected 0 to 1 for 2 classes; mend the label, or the names of classes",
         ),
-        ("-1", None, "label too small: list.txt: a.mp4 -1: got -1, expected 0 or more; take unlabelled videos out"),
-        ("0", 1, "label too small: list.txt: a.mp4 0: got 0, expected 1 or more; leave --first-label out"),
+        ("-1", None, "label too small: list.txt: line 1: got -1, expected 0 or more; take unlabelled videos out"),
+        ("0", 1, "label too small: list.txt: line 1: got 0, expected 1 or more; leave --first-label out"),
     ],
 )
 def test_a_label_that_is_no_class_is_refused(tmp_path, label, first, text):
@@ -240,11 +240,13 @@ def test_a_label_that_is_no_class_is_refused(tmp_path, label, first, text):
 
 @pytest.mark.parametrize("label", ["run", "1.0", ""])
 def test_a_label_that_is_no_integer_is_refused(tmp_path, label):
-    file = write(tmp_path / "list.txt", f"a.mp4 0\nb.mp4 {label}\n")
-    assert error(file) == (
-        f"label is not an integer: list.txt: got '{f'b.mp4 {label}'.strip()}', expected a path and a class id; "
-        "mend the line, or name what the file is with --format"
+    file = write(tmp_path / "list.txt", f"# mine\n\na.mp4 0\nb.mp4 {label}\n")
+    text = (
+        f"label is not an integer: list.txt: line 4: got '{f'b.mp4 {label}'.strip()}', expected a path and the number of a "
+        "class; mend the line"
     )
+    assert error(file) == f"{text}, or name what the file is with --format"
+    assert error(file, format="list") == text
 
 
 def test_an_empty_list_is_refused(tmp_path):

@@ -389,7 +389,7 @@ LIST = "left/left0.mp4 {}\nright/right0.mp4 {}\n"
         (
             LIST.format(0, 2),
             ("--classes", "names.txt"),
-            "label too large: list.txt: right/right0.mp4 2: got 2, expected 0 to 1",
+            "label too large: list.txt: line 2: got 2, expected 0 to 1",
         ),
         (LIST.format(1, 2), (), "labels start at 1: list.txt: got 1 to 2, expected ids from 0; give --first-label 1"),
         ("# nothing\n", (), "empty list: list.txt"),

@@ -99,7 +99,8 @@ def load_dataset(
         if not os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK):
             raise DatasetError(f"cannot read: {shown(place)}: permission denied; check its permissions")
     names = distinct(classes, "the names of classes") if classes is not None else None
-    format = detect(path) if format == "auto" else format
+    detected = format == "auto"
+    format = detect(path) if detected else format
     if format not in READERS:
         raise DatasetError(
             f"unknown format: {shown(path)}: got {shown(format)!r}, expected auto or one of {', '.join(FORMATS)}"
@@ -111,7 +112,7 @@ def load_dataset(
     }
     for option in (option for option, is_unused in unused.items() if is_unused):
         raise DatasetError(f"option without use: {shown(path)}: got {option}, but this is read as {format}; leave it out")
-    source = READERS[format].read(Request(path, split, Path(root) if root else None, names, first_label))
+    source = READERS[format].read(Request(path, split, Path(root) if root else None, names, first_label, detected))
     rows = {part: rows for part, rows in source.parts.items() if part != "test" or "val" not in source.parts}
     rows = rows or {"train": []}
     left_out = ("test part left out for the validation part",) if len(rows) < len(source.parts) else ()

@@ -189,11 +189,16 @@ def distinct(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
 
 def read_lines(path: Path) -> list[str]:
     """The non-empty lines of a text file, stripped; surrogates stand for what is not UTF-8, as in paths; or DatasetError."""
+    return [line for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """Likewise, each with its number in the file, from 1."""
     try:
         text = path.read_text("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise DatasetError(f"cannot read the list: {shown(path)}: {error.strerror}; give the path of a text file") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines or "\0" in text:
         raise DatasetError(
             f"not a list: {shown(path)}: it is {'empty' if not lines else 'not text'}; expected one entry per line"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import DatasetError, counted, shown
-from .files import VIDEO_SUFFIXES, distinct, read_labels, read_lines, videos_below
+from .files import VIDEO_SUFFIXES, distinct, numbered_lines, read_labels, videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("train", "training"), "train"),
@@ -34,6 +34,7 @@ class Request:
     root: Path | None = None
     classes: tuple[str, ...] | None = None
     first_label: int | None = None
+    detected: bool = False  # how the path is read was not asked for
 
     @property
     def folder(self) -> Path:
@@ -178,7 +179,8 @@ def read_list(request: Request) -> Source:
     files = lists_of(request.path)
     named = [request.folder / name for name in NAMES_FILES if (request.folder / name).is_file()]
     names = request.classes or (read_class_names(named[0]) if named else ())
-    entries = {part: read_entries(file) for part, file in files.items()}
+    advice = "mend the line, or name what the file is with --format" if request.detected else "mend the line"
+    entries = {part: read_entries(file, advice) for part, file in files.items()}
     ids = [label for part in entries.values() for entry in part for label in entry.labels]
     first = request.first_label
     if first is None and min(ids) == 1 and max(ids) == (len(names) or max(ids)):
@@ -194,7 +196,7 @@ def read_list(request: Request) -> Source:
     rows: dict[str, list[Row]] = {part: [] for part in files}
     for part, file in files.items():
         for entry in entries[part]:
-            check_ids(entry.labels, first, len(names), file, entry.line)
+            check_ids(entry.labels, first, len(names), file, f"line {entry.number}")
             path = root / entry.name
             rows[part].append(Row(path, tuple(i - first for i in entry.labels), path.exists()))
     multi_label = any(len(entry.labels) > 1 for part in entries.values() for entry in part)
@@ -205,30 +207,34 @@ def read_list(request: Request) -> Source:
 class Entry(NamedTuple):
     """A line of a list."""
 
-    line: str
+    number: int  # of the line in its file
     name: str
     labels: tuple[int, ...]
 
 
-def read_entries(file: Path) -> list[Entry]:
-    """The entries of a list; a header and lines of comment are passed over. A name may hold spaces. Raises DatasetError."""
+def read_entries(file: Path, advice: str) -> list[Entry]:
+    """The entries of a list; a header and lines of comment are passed over. A name may hold spaces.
+
+    Raises DatasetError for any other line, with `advice` on what to do.
+    """
     entries = []
-    for number, line in enumerate(read_lines(file)):
-        entry = parse_entry(line)
+    lines = numbered_lines(file)
+    for number, line in lines:
+        entry = parse_entry(number, line)
         is_video = any(suffix in line.lower() for suffix in VIDEO_SUFFIXES)
         if entry is not None and (is_video or not line.startswith("#")):
             entries.append(entry)
-        elif not line.startswith("#") and (number or is_video):  # a first line that names no video is a header
+        elif not line.startswith("#") and (number != lines[0][0] or is_video):  # a first line that names no video is a header
             raise DatasetError(
-                f"label is not an integer: {shown(file)}: got {shown(line)!r}, expected a path and a class id; "
-                "mend the line, or name what the file is with --format"
+                f"label is not an integer: {shown(file)}: line {number}: got {shown(line)!r}, expected a path and the number "
+                f"of a class; {advice}"
             )
     if not entries:
         raise DatasetError(f"empty list: {shown(file)}: expected a path and a class id per line")
     return entries
 
 
-def parse_entry(line: str) -> Entry | None:
+def parse_entry(number: int, line: str) -> Entry | None:
     """A line's path and the integers that end it; None where it ends in none."""
     text = line.replace('"', "") if line.startswith('"') else line
     match = next((match for pattern in ENTRIES if (match := pattern.fullmatch(text))), None)
@@ -238,20 +244,20 @@ def parse_entry(line: str) -> Entry | None:
     labels = [int(label) for label in re.findall(r"-?\d+", match[2])]
     if len(labels) > 1 and Path(name).suffix.lower() not in VIDEO_SUFFIXES:
         del labels[0]  # mmaction2's rawframes: `folder total_frames label`
-    return Entry(line, name, tuple(labels))
+    return Entry(number, name, tuple(labels))
 
 
-def check_ids(labels: Iterable[int], first: int, count: int, file: Path, line: str) -> None:
-    """Raise DatasetError unless all labels are ids of `count` classes that start at `first`."""
+def check_ids(labels: Iterable[int], first: int, count: int, file: Path, where: str) -> None:
+    """Raise DatasetError unless all labels are ids of `count` classes that start at `first`; `where` they are in the file."""
     for label in labels:
         if label < first:
             advice = "take unlabelled videos out" if label < 0 else "leave --first-label out"
             raise DatasetError(
-                f"label too small: {shown(file)}: {shown(line)}: got {label}, expected {first} or more; {advice}"
+                f"label too small: {shown(file)}: {shown(where)}: got {label}, expected {first} or more; {advice}"
             )
         if label >= first + count:
             raise DatasetError(
-                f"label too large: {shown(file)}: {shown(line)}: got {label}, "
+                f"label too large: {shown(file)}: {shown(where)}: got {label}, "
                 f"expected {first} to {first + count - 1} for {counted(count, 'class')}; mend the label, or the names of "
                 "classes"
             )
