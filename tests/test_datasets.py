@@ -227,7 +227,8 @@ def test_labels_without_class_0_are_fine_where_names_leave_room(tmp_path):
         (
             "2",
             None,
-            "label too large: list.txt: line 1: got 2, expected 0 to 1 for 2 classes; mend the label, or the names of classes",
+            "label too large: list.txt: line 1: got 2, expected 0 to 1 for 2 classes; "
+            "mend the label, or name all classes with --classes",
         ),
         ("-1", None, "label too small: list.txt: line 1: got -1, expected 0 or more; take unlabelled videos out"),
         ("0", 1, "label too small: list.txt: line 1: got 0, expected 1 or more; leave --first-label out"),
@@ -236,6 +237,16 @@ def test_labels_without_class_0_are_fine_where_names_leave_room(tmp_path):
 def test_a_label_that_is_no_class_is_refused(tmp_path, label, first, text):
     file = write(tmp_path / "list.txt", f"a.mp4 {label}\n")
     assert error(file, classes=("x", "y"), first_label=first) == text
+
+
+def test_a_label_that_is_too_large_for_a_class_without_a_name_is_refused(tmp_path):
+    file = write(make(tmp_path, "a.mp4", "b.mp4") / "list.txt", "a.mp4 0\nb.mp4 9999\n")
+    assert len(load_dataset(file).classes) == 10_000
+    write(file, "a.mp4 0\nb.mp4 100000000\n")
+    assert error(file) == (
+        "label too large: list.txt: line 2: got 100000000, expected 0 to 9999 for 10000 classes; "
+        "mend the label, or name all classes with --classes"
+    )
 
 
 @pytest.mark.parametrize("label", ["run", "1.0", ""])
@@ -446,7 +457,8 @@ def test_charades_of_pytorch_i3d_is_read_with_names_of_classes(tmp_path):
 
 def test_what_is_wrong_with_charades_is_said(tmp_path):
     assert error(write(tmp_path / "c.csv", CHARADES + "46GP8,HR43,x,c157 0 1,10\n")) == (
-        "label too large: c.csv: 46GP8: got 157, expected 0 to 156 for 157 classes; mend the label, or the names of classes"
+        "label too large: c.csv: 46GP8: got 157, expected 0 to 156 for 157 classes; "
+        "mend the label, or name all classes with --classes"
     )
     assert error(write(tmp_path / "c.csv", CHARADES + "46GP8,HR43,x,c157 0,10\n")) == (
         "no Charades line: c.csv: got '46GP8,HR43,x,c157 0,10', "

@@ -17,6 +17,7 @@ PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("test", "testing"), "test"),
 }
 LIST_SUFFIXES = {".csv", ".list", ".tsv", ".txt"}
+MAX_UNNAMED = 10_000  # classes that a list may make by their numbers alone; a larger one is no class, but a year or a count
 NAMES_FILES = ("classes.txt", "classInd.txt", "label_map.txt")  # where lists keep the names of their classes
 ENTRIES = [  # `path label…`: ids end the line; those after a video's suffix are unmistakable, then a comma or tab separates
     re.compile(rf"(.+?(?:{'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES, reverse=True)))}))((?:[\s,]+-?\d+)+)", re.IGNORECASE),
@@ -191,7 +192,7 @@ def read_list(request: Request) -> Source:
         )
     first = first or 0
     has_names = bool(names)
-    names = names or numbered_classes(max(ids) - first + 1)
+    names = names or numbered_classes(min(max(ids) - first + 1, MAX_UNNAMED))
     root = request.root or request.folder
     rows: dict[str, list[Row]] = {part: [] for part in files}
     for part, file in files.items():
@@ -258,6 +259,6 @@ def check_ids(labels: Iterable[int], first: int, count: int, file: Path, where: 
         if label >= first + count:
             raise DatasetError(
                 f"label too large: {shown(file)}: {shown(where)}: got {label}, "
-                f"expected {first} to {first + count - 1} for {counted(count, 'class')}; mend the label, or the names of "
-                "classes"
+                f"expected {first} to {first + count - 1} for {counted(count, 'class')}; mend the label, or name all "
+                "classes with --classes"
             )
