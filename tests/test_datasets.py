@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from i3dcli import DatasetError
-from i3dcli.datasets import FORMATS, load_dataset, report_missing, with_validation
+from i3dcli.datasets import FORMATS, load_dataset, report_missing, scored_part, with_validation
 from i3dcli.lists import read_class_names
 
 
@@ -59,18 +59,18 @@ def test_a_folder_of_numbered_pictures_is_a_video_but_the_folder_of_a_class_is_n
     assert listed(load_dataset(tmp_path).train) == [("run/v.1", (0,))]
 
 
-@pytest.mark.parametrize("name", ["val", "test", "validation", "Val"])
-def test_a_folder_of_parts_has_two(tmp_path, name):
+@pytest.mark.parametrize(("name", "part"), [("val", "val"), ("test", "test"), ("validation", "val"), ("Val", "val")])
+def test_a_folder_of_parts_has_two(tmp_path, name, part):
     make(tmp_path, "train/jump/a.mp4", "train/run/b.mp4", f"{name}/run/c.mp4")
     dataset = load_dataset(tmp_path)
-    assert dataset.summary == "folder: 2 train, 1 test, 2 classes"
+    assert dataset.summary == f"folder: 2 train, 1 {part}, 2 classes"
     assert listed(dataset.test) == [(f"{name}/run/c", (1,))]
 
 
 def test_of_three_parts_the_test_part_is_left_out(tmp_path):
     make(tmp_path, "train/run/a.mp4", "val/run/b.mp4", "test/run/c.mp4")
     dataset = load_dataset(tmp_path)
-    assert dataset.summary == "folder: 1 train, 1 test, 1 class, test part left out for the validation part"
+    assert dataset.summary == "folder: 1 train, 1 val, 1 class, test part left out for the validation part"
     assert listed(dataset.test) == [("val/run/b", (0,))]
 
 
@@ -112,7 +112,7 @@ def test_a_linked_video_in_both_parts_is_found(tmp_path):
     make(tmp_path, "train/run/a.mp4", "train/run/c.mp4", "val/run/other.mp4")
     (tmp_path / "val/run/b.mp4").symlink_to(tmp_path / "train/run/a.mp4")
     assert error(tmp_path) == (
-        "one video in both parts: val/run/b.mp4: got 1 of 2 test videos in train as well; take them out of one part"
+        "one video in both parts: val/run/b.mp4: got 1 of 2 val videos in train as well; take them out of one part"
     )
 
 
@@ -159,7 +159,7 @@ def test_a_folder_with_lists_of_parts_has_both_and_names_of_classes(tmp_path):
     write(tmp_path / "val.csv", "jump/b.mp4 0\n")
     write(tmp_path / "classes.txt", "jump\nrun\n")
     dataset = load_dataset(tmp_path)
-    assert dataset.summary == "list: 1 train, 1 test, 2 classes" and dataset.classes == ("jump", "run")
+    assert dataset.summary == "list: 1 train, 1 val, 2 classes" and dataset.classes == ("jump", "run")
     assert load_dataset(tmp_path, format="folder").summary == "folder: 2 train, 2 classes"
     write(tmp_path / "train.txt", "run/a.mp4 1\n")
     assert error(tmp_path) == "two lists for one part: .: train.csv and train.txt; give one by its name"
@@ -377,7 +377,7 @@ def test_kinetics_finds_videos_below_classes_and_flat(tmp_path):
     rows = ['"air drumming",---QUuC4vJs,84,94,validate', "testifying,b_c-,1.0,11.0,train", '"testifying",flat,0,10,train']
     file = write(tmp_path / "k.csv", KINETICS + "\n".join([*rows, "air drumming,absent,3,13,train"]))
     dataset = load_dataset(file)
-    assert dataset.summary == "kinetics: 2 train, 1 test, 2 classes, 1 missing" and dataset.classes == (
+    assert dataset.summary == "kinetics: 2 train, 1 val, 2 classes, 1 missing" and dataset.classes == (
         "air drumming",
         "testifying",
     )
@@ -388,7 +388,7 @@ def test_kinetics_finds_videos_below_classes_and_flat(tmp_path):
 
 def test_kinetics_with_one_split_is_one_part(tmp_path):
     make(tmp_path, "a.mp4")
-    assert load_dataset(write(tmp_path / "a.csv", KINETICS + "x,a,0,10,validate\n")).summary == "kinetics: 1 test, 1 class"
+    assert load_dataset(write(tmp_path / "a.csv", KINETICS + "x,a,0,10,validate\n")).summary == "kinetics: 1 val video, 1 class"
     assert load_dataset(write(tmp_path / "a.csv", KINETICS + "x,a,0,10,train\n")).summary == "kinetics: 1 train, 1 class"
 
 
@@ -400,7 +400,7 @@ def test_kinetics_without_labels_is_refused_unless_it_is_not_needed(tmp_path):
     )
     write(tmp_path / "train.csv", KINETICS + "x,a,0,10,train\n")
     write(tmp_path / "validate.csv", KINETICS + "x,b,0,10,validate\n")
-    summary = "kinetics: 1 train, 1 test, 1 class, test part left out for the validation part"
+    summary = "kinetics: 1 train, 1 val, 1 class, test part left out for the validation part"
     assert load_dataset(tmp_path).summary == summary
 
 
@@ -501,13 +501,32 @@ def test_a_source_that_is_not_of_the_format_given_is_refused(tmp_path, format):
     assert error(tmp_path / "a.mp4", format=format)
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_what_is_scored_is_the_part_that_is_not_trained_on(tmp_path, part):
+    make(tmp_path, "a.mp4", "b.mp4")
+    write(tmp_path / "lists/train.txt", "a.mp4 0\ngone.mp4 1\n")
+    write(tmp_path / f"lists/{part}.txt", "b.mp4 0\nlost.mp4 1\nlost.mp4 1\n")
+    dataset = load_dataset(tmp_path / "lists", root=tmp_path)
+    assert dataset.missing == (tmp_path / "gone.mp4", tmp_path / "lost.mp4")
+    scored = scored_part(dataset)
+    assert listed(scored.test) == [("b", (0,))] and scored.train == () and scored.missing == (tmp_path / "lost.mp4",)
+    assert scored.summary == f"list: 1 {part} video, 2 classes, 1 missing" and scored_part(scored) == scored
+
+
+def test_all_of_a_source_without_parts_is_scored(tmp_path):
+    make(tmp_path, "a.mp4", "b.mp4")
+    scored = scored_part(load_dataset(write(tmp_path / "list.txt", "a.mp4 0\nb.mp4 0\nlost.mp4 1\n")))
+    assert listed(scored.test) == [("a", (0,)), ("b", (0,))] and scored.missing == (tmp_path / "lost.mp4",)
+    assert scored.summary == "list: 2 videos, 2 classes, 1 missing" and scored_part(scored) == scored
+
+
 def test_validation_data_is_matched_by_the_names_of_classes(tmp_path):
     train = load_dataset(make(tmp_path / "t", "jump/a.mp4", "run/b.mp4", "swim/c.mp4"))
     val = load_dataset(make(tmp_path / "v", "run/d.mp4", "Swim/e.mp4"))
     both = with_validation(train, val)
     assert both.classes == train.classes and both.train == train.train
     assert listed(both.test) == [("Swim/e", (2,)), ("run/d", (1,))]
-    assert both.summary == "folder: 3 train, 2 test, 3 classes, test from folder"
+    assert both.summary == "folder: 3 train, 2 val, 3 classes, val from folder"
     with pytest.raises(DatasetError, match=r"unknown class: training data: got 'jump', expected one of 2: Swim, run; "):
         with_validation(val, train)
 
@@ -530,7 +549,7 @@ def test_ids_of_a_list_without_names_are_those_of_the_training_data(tmp_path):
 
 def test_validation_data_may_not_hold_training_data(tmp_path):
     train = load_dataset(make(tmp_path, "run/b.mp4"))
-    with pytest.raises(DatasetError, match=r"one video in both parts: .*run/b\.mp4: got 1 of 1 test videos in train as well"):
+    with pytest.raises(DatasetError, match=r"one video in both parts: .*run/b\.mp4: got 1 of 1 val videos in train as well"):
         with_validation(train, train)
 
 

@@ -146,7 +146,7 @@ def test_the_table_and_what_runs_are_printed(done, split):
     assert [line.split()[0] for line in lines[1:4]] == ["RGB", "Flow", "Two-stream"]
     assert lines[3].split()[1:3] == ["0.5000", "0.188–0.812"] and lines[4].startswith("Two-stream and ") and len(lines) == 5
     protocol = "every frame, centre crop, logits averaged over time"
-    assert result.stderr == f"list: 6 train, 10 classes; rgb.pt + flow.pt, {protocol}, on cpu\n".replace(
+    assert result.stderr == f"list: 6 videos, 10 classes; rgb.pt + flow.pt, {protocol}, on cpu\n".replace(
         "10 classes", f"{max(split.labels) + 1} classes"
     )
     assert sorted(path.name for path in out.iterdir()) == OUTPUTS
@@ -213,7 +213,7 @@ def test_a_class_that_the_model_lacks_is_one_line(split, weights, tmp_path):
 def test_more_classes_than_the_model_has_are_one_line(split, weights, tmp_path):
     (tmp_path / "test.txt").write_text("v0.mp4 10\n")
     result = score(tmp_path / "test.txt", "--root", split.path.parent, *weights)
-    text = "too many classes: list: 1 train, 11 classes: got 11 classes, the model knows 10; "
+    text = "too many classes: list: 1 video, 11 classes: got 11 classes, the model knows 10; "
     last_line(result, text + "give weights that were trained on them")
 
 

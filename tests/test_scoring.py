@@ -75,9 +75,9 @@ def bars(monkeypatch):
     return seen
 
 
-def dataset(classes, labels, *, has_names=True, train=()):
+def dataset(classes, labels, *, has_names=True):
     samples = tuple(Sample(Path(f"{i}.mp4"), Path(str(i)), (label,)) for i, label in enumerate(labels))
-    return Dataset("list", classes, train, samples, False, (), "a dataset", has_names)
+    return Dataset("list", classes, (), samples, False, "a dataset", has_names=has_names)
 
 
 def matched(data, labels):
@@ -124,14 +124,11 @@ def test_classes_that_are_really_called_by_numbers_are_names():
 def test_more_classes_than_the_model_has_are_too_many(has_names):
     classes = tuple("abcd") if has_names else tuple(f"class {i}" for i in range(4))
     labels = tuple(f"class {i}" for i in range(3)) if has_names else NAMES[:3]
-    with pytest.raises(DatasetError, match=r"too many classes: a dataset: got 4 classes, the model knows 3; give weights"):
+    with pytest.raises(
+        DatasetError,
+        match=r"too many classes: a dataset: 1 test video, 4 classes: got 4 classes, the model knows 3; give weights",
+    ):
         matched(dataset(classes, [3], has_names=has_names), labels)
-
-
-def test_the_test_part_is_scored_and_all_of_a_source_without_one():
-    data = dataset(NAMES, [1, 2])
-    assert scoring.scored_part(data) == data.test
-    assert scoring.scored_part(replace(data, test=(), train=data.test[:1])) == data.test[:1]
 
 
 # Scores

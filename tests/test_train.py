@@ -60,7 +60,7 @@ def test_a_run_leaves_checkpoints_log_curves_and_settings(motions, tmp_path):
     expected = ["best.pt", "classes.txt", "config.json", "curves.png", "last.pt", "log.csv"]
     assert names(tmp_path / "run") == expected
     assert result.stderr == (
-        "folder: 8 train, 4 test, 2 classes; rgb, 6 steps of 4 clips of 9 frames at 25 fps, 32 of 36 pixels, on cpu\n"
+        "folder: 8 train, 4 val, 2 classes; rgb, 6 steps of 4 clips of 9 frames at 25 fps, 32 of 36 pixels, on cpu\n"
     )
     history = rows(tmp_path / "run")
     assert [(row["step"], row["epoch"], row["val_n"]) for row in history] == [

@@ -53,9 +53,27 @@ class Dataset:
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]  # empty where the source has one part only
     multi_label: bool
-    missing: tuple[Path, ...]  # named by the source but not on disk; left out of train and test
-    summary: str  # one line, such as "ucf101 split 1: 9537 train, 3783 test, 101 classes, ids 1-based → 0-based"
+    title: str  # its format, and the split where it has some
+    missing_train: tuple[Path, ...] = ()  # named by the source but not on disk; left out of train
+    missing_test: tuple[Path, ...] = ()
+    test_part: str = "test"  # what the source calls it: val or test, or nothing where it names no parts
+    notes: tuple[str, ...] = ()  # how it was read
     has_names: bool = True  # False for a list of ids whose classes nothing names
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """All that is not on disk."""
+        return tuple(dict.fromkeys(self.missing_train + self.missing_test))
+
+    @property
+    def summary(self) -> str:
+        """One line, such as "ucf101 split 1: 9537 train, 3783 test, 101 classes, ids 1-based → 0-based"."""
+        counts = [f"{len(self.train)} train"] + [f"{len(self.test)} {self.test_part}"] * bool(self.test)
+        if not self.train:
+            counts = [counted(len(self.test), f"{self.test_part} video".strip())]
+        multi_label = ["multi-label"] * self.multi_label
+        missing = [f"{len(self.missing)} missing"] * bool(self.missing)
+        return f"{self.title}: {', '.join([*counts, counted(len(self.classes), 'class'), *multi_label, *self.notes, *missing])}"
 
 
 class Format(NamedTuple):
@@ -117,12 +135,23 @@ def load_dataset(
     rows = rows or {"train": []}
     left_out = ("test part left out for the validation part",) if len(rows) < len(source.parts) else ()
     parts = {part: samples(part, rows[part], source, path) for part in rows}
-    train, test = parts.get("train", ()), parts.get("val", parts.get("test", ()))
-    check_overlap(train, test)
-    missing = tuple(dict.fromkeys(row.path for part in rows.values() for row in part if not row.found))
-    dataset = Dataset(format, source.classes, train, test, source.multi_label, missing, summary="", has_names=source.has_names)
-    title = f"{format} split {source.split}" if source.split else format
-    return replace(dataset, summary=summarise(title, dataset, *source.notes, *left_out))
+    missing = {part: tuple(dict.fromkeys(row.path for row in rows[part] if not row.found)) for part in rows}
+    test_part = "val" if "val" in parts else "test"
+    dataset = Dataset(
+        format,
+        source.classes,
+        parts.get("train", ()),
+        parts.get(test_part, ()),
+        source.multi_label,
+        title=f"{format} split {source.split}" if source.split else format,
+        missing_train=missing.get("train", ()),
+        missing_test=missing.get(test_part, ()),
+        test_part=test_part,
+        notes=(*source.notes, *left_out),
+        has_names=source.has_names,
+    )
+    check_overlap(dataset)
+    return dataset
 
 
 def detect(path: Path) -> str:
@@ -189,24 +218,23 @@ def resolved(paths: Iterable[Path]) -> Iterator[str]:
         yield os.path.realpath(path) if os.path.islink(path) else os.path.join(folders[folder], name)
 
 
-def check_overlap(train: tuple[Sample, ...], test: tuple[Sample, ...]) -> None:
+def check_overlap(dataset: Dataset) -> None:
     """Raise DatasetError where a video is in both parts."""
-    trained = set(resolved(sample.path for sample in train))
+    trained, test = set(resolved(sample.path for sample in dataset.train)), dataset.test
     both = [sample for sample, file in zip(test, resolved(sample.path for sample in test), strict=True) if file in trained]
     if both:
         raise DatasetError(
-            f"one video in both parts: {shown(both[0].path)}: got {len(both)} of {len(test)} test videos in train as well; "
-            "take them out of one part"
+            f"one video in both parts: {shown(both[0].path)}: got {len(both)} of {len(test)} {dataset.test_part} videos in "
+            "train as well; take them out of one part"
         )
 
 
-def summarise(title: str, dataset: Dataset, *notes: str) -> str:
-    """What a dataset holds, on one line."""
-    counts = [f"{len(dataset.train)} train"] * bool(dataset.train) + [f"{len(dataset.test)} test"] * bool(dataset.test)
-    classes = counted(len(dataset.classes), "class")
-    multi_label = ["multi-label"] * dataset.multi_label
-    missing = [f"{len(dataset.missing)} missing"] * bool(dataset.missing)
-    return f"{title}: {', '.join([*counts, classes, *multi_label, *notes, *missing])}"
+def scored_part(dataset: Dataset) -> Dataset:
+    """What is scored of a dataset, as its test part: that part, or all of a source that has one part only."""
+    if dataset.test:
+        return replace(dataset, train=(), missing_train=())
+    missing = dataset.missing_train
+    return replace(dataset, train=(), test=dataset.train, test_part="", missing_train=(), missing_test=missing)
 
 
 def with_validation(train: Dataset, val: Dataset) -> Dataset:
@@ -215,15 +243,17 @@ def with_validation(train: Dataset, val: Dataset) -> Dataset:
     Classes are matched by name and `val`'s ids become `train`'s; where a list names no classes, its ids are taken as
     they are. Raises DatasetError for a class that `train` lacks and for a video in both.
     """
-    test = renumbered(val.test or val.train, val, train.classes, where="training data")
-    check_overlap(train.train, test)
+    part = scored_part(val)
     both = replace(
         train,
-        test=test,
+        test=renumbered(part.test, val, train.classes, where="training data"),
         multi_label=train.multi_label or val.multi_label,
-        missing=tuple(dict.fromkeys(train.missing + val.missing)),
+        missing_test=part.missing_test,
+        test_part="val",
+        notes=(f"val from {val.format}",),
     )
-    return replace(both, summary=summarise(train.format, both, f"test from {val.format}"))
+    check_overlap(both)
+    return both
 
 
 def renumbered(samples: Iterable[Sample], source: Dataset, classes: tuple[str, ...], *, where: str) -> tuple[Sample, ...]:

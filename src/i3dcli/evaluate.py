@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .datasets import Dataset, Sample, load_dataset, report_missing
+from .datasets import Dataset, Sample, load_dataset, report_missing, scored_part
 from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import choose_device, process_group
 from .errors import VideoError, counted, shown
@@ -23,7 +23,7 @@ from .lists import read_class_names
 from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
 from .scores import Scores, join, read_scores, write_scores
-from .scoring import Scoring, match_classes, score_samples, scored_part
+from .scoring import Scoring, match_classes, score_samples
 from .two_stream import TwoStream, load_model
 from .video import Video
 from .views import Protocol
@@ -39,7 +39,7 @@ def evaluate(
 
     `weights` are those of RGB and flow in the mean of their logits. Raises what `score_samples` does.
     """
-    samples, classes = match_classes(dataset, model.labels, note=how.note_once)
+    samples, classes = match_classes(scored_part(dataset), model.labels, note=how.note_once)
     scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
     return Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures)
 
@@ -82,10 +82,12 @@ class EvalOptions:
         return replace(self, **{name: path and path.replace("{split}", str(split)) for name, path in paths.items()})
 
     def dataset(self, split: int) -> Dataset:
-        """The split's videos. Raises DatasetError."""
+        """The split's videos that are scored. Raises DatasetError."""
         names = None if self.classes is None else read_class_names(Path(self.classes))
-        return load_dataset(
-            str(self.source), format=self.format, split=split, root=self.root, classes=names, first_label=self.first_label
+        return scored_part(
+            load_dataset(
+                str(self.source), format=self.format, split=split, root=self.root, classes=names, first_label=self.first_label
+            )
         )
 
 
@@ -108,8 +110,7 @@ def evaluate_splits(
             evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
             if group.first:
                 if chosen.out is not None:
-                    samples = scored_part(dataset)
-                    write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=samples)
+                    write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.test)
                 yield split, evaluation
 
 

@@ -64,20 +64,15 @@ class Scored:
     failures: tuple[Failure, ...] = ()
 
 
-def scored_part(dataset: Dataset) -> tuple[Sample, ...]:
-    """The samples to score: the test part, or all of a source that has one part only."""
-    return dataset.test or dataset.train
-
-
 def match_classes(
     dataset: Dataset, labels: tuple[str, ...], *, note: Callable[[str], None]
 ) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-    """The samples to score with the ids of the model's classes `labels`, and the names of these.
+    """The test part of a dataset with the ids of the model's classes `labels`, and the names of these.
 
     Classes are matched by name, or by position where the split or the model has only numbers. Raises DatasetError for a
     class that the model does not know.
     """
-    samples, names = scored_part(dataset), dataset.classes
+    samples, names = dataset.test, dataset.classes
     unnamed = labels == numbered_classes(len(labels)) and not set(names) & set(labels)
     if dataset.has_names and not unnamed:
         matched = renumbered(samples, dataset, labels, where="the model's classes")
