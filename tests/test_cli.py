@@ -180,7 +180,7 @@ def test_what_was_done_before_memory_ran_out_is_kept_and_said(run, video, tmp_pa
     monkeypatch.setattr(i3dcli.I3D, "forward_features", scarce)
     result = run(video, video, video, "--scores", tmp_path / "scores.npz", weights=("rgb",))
     note, error = result.stderr.splitlines()
-    assert result.exit_code == 1 and note == f"Note: interrupted after 1 videos, which are in {tmp_path}/scores.npz"
+    assert result.exit_code == 1 and note == f"Note: interrupted after 1 video, kept in {tmp_path}/scores.npz"
     assert error.startswith("Error: out of memory: CUDA out of memory. Tried to allocate 1 GiB; use --device cpu")
     assert len(read_scores(tmp_path / "scores.npz").paths) == 1
 

@@ -608,7 +608,7 @@ def test_other_weights_in_the_same_folder_are_one_line(done, split, quick):
         (["s.txt", "--scores", "a.npz"], "--scores hold the labels of their videos; leave out SPLIT."),
         (
             ["s.txt", "--rgb", "a.pt", "--protocol", "clips", "--clips", "0"],
-            "Invalid value for '--clips': 0 is not in the range x>=1.",
+            "Invalid value for '--clips': 0 is not in the range 1<=x<=1000.",
         ),
         (["s.txt", "--rgb", "a.pt", "--clips", "3"], "--clips and --crops are for --protocol clips."),
         (["s.txt", "--rgb", "a.pt", "--crops", "1"], "--clips and --crops are for --protocol clips."),

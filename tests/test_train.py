@@ -469,7 +469,7 @@ def test_weights_keep_how_their_flow_was_made_and_predict_computes_it_so(motions
         (("v", "--epochs", "inf"), "inf is no finite number."),
         (("v", "--init", "x.pt", "--width", "0.5"), "--width is for fresh weights; --init brings its own."),
         (("v", "--stream", "sound"), "'sound' is not one of 'rgb', 'flow'"),
-        (("v", "--batch-size", "0"), "0 is not in the range x>=1"),
+        (("v", "--batch-size", "0"), "0 is not in the range 1<=x<=100000"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, text):

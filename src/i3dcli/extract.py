@@ -220,7 +220,9 @@ def extract_video(
                     viz.write(flow_picture(flow, options.bound))
                 bar.update()
         if not writer.num_flows:
-            raise VideoError(f"too short for flow: {shown(found.path)}: got 1 frame, expected at least 2; leave it out")
+            raise VideoError(
+                f"too short for flow: {shown(found.path)}: got 1 frame at {video.fps:g} fps, expected at least 2; leave it out"
+            )
         write_sidecar(work, found.path, size, video, writer, options)
     return Outcome(found.path, "extracted", folder, num_flows=writer.num_flows)
 
