@@ -67,7 +67,7 @@ def test_a_run_goes_on_by_itself_when_one_of_its_processes_is_killed(motions, tm
     os.kill(process_of_rank(1, out), signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
-    assert stderr.count("folder: 8 train, 4 test, 2 classes") == 2 and "Traceback" not in stderr  # begun twice
+    assert stderr.count("folder: 8 train, 4 val, 2 classes") == 2 and "Traceback" not in stderr  # begun twice
     assert [row["epoch"] for row in rows(out)] == [f"{float(epoch)}" for epoch in range(1, 7)]
     assert torch.load(out / "last.pt", weights_only=True)["training"]["progress"]["step"] == 24
 
