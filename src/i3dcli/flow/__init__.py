@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
 from ..errors import memory_errors
 from .threads import ahead, threaded_map
-from .tvl1 import tvl1_stream
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB
 Grey = NDArray[np.uint8]  # (H,W)
@@ -62,6 +61,8 @@ def flow_stream(
     if algorithm == FLOW_ALGORITHM and torch.device(device).type == "cuda":
         return cuda_stream(greys, params, device=device)
     if algorithm == FLOW_ALGORITHM:
+        from .tvl1 import tvl1_stream  # not above: numba takes a moment, and not all who read flow compute it
+
         return tvl1_stream(greys, params, threads=threads)
     if algorithm not in QUICK:
         raise ValueError(f"expected an algorithm of {', '.join(FLOW_ALGORITHMS)}, got {algorithm = }")
