@@ -243,6 +243,29 @@ def test_unreadable_videos_are_reported_and_the_others_measured(spoiled, weights
     assert [f"Error: {reason}" for _, reason in unreadable] == errors
 
 
+def test_missing_videos_count_as_videos_that_cannot_be_read(split, weights, done, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "test.txt").write_text(split.path.read_text() + "gone.mp4 0\nlost.mp4 1\n")
+    shutil.copytree(split.path.parent, tmp_path / "videos")
+    shutil.copy(tmp_path / "videos" / "v0.mp4", tmp_path / "videos" / "t.mp4")
+    (tmp_path / "lists" / "train.txt").write_text("t.mp4 0\nelsewhere.mp4 0\n")
+    result = score(tmp_path / "lists", "--root", tmp_path / "videos", *weights, "--out", tmp_path / "out")
+    names = f"{tmp_path}/videos/gone.mp4, {tmp_path}/videos/lost.mp4"
+    assert result.exit_code == 1 and result.stderr.splitlines()[0] == f"Note: 2 videos missing: {names}; left out"
+    assert "list: 6 test videos, " in result.stderr and ", 2 missing; " in result.stderr
+    assert [line.split()[-3:] for line in result.stdout.splitlines()[1:4]] == [["6", "of", "8"]] * 3
+    assert metrics(tmp_path / "out") == {stream: found | {"total": 8} for stream, found in metrics(done[1]).items()}
+    data = page(tmp_path / "out")
+    assert (data["total"], data["missing"], data["unreadable"]) == (8, 2, [])
+
+
+def test_strict_refuses_missing_videos_of_the_part_that_is_scored(split, weights, tmp_path):
+    (tmp_path / "test.txt").write_text(split.path.read_text() + "gone.mp4 0\n")
+    result = score(tmp_path / "test.txt", "--root", split.path.parent, *weights, "--strict")
+    text = f"1 video missing: {split.path.parent}/gone.mp4: expected all that are listed; "
+    one_line(result, 1, text + "leave --strict out to go on without them")
+
+
 def test_strict_refuses_them(spoiled, weights, tmp_path):
     result = score(spoiled, *weights, "--strict", "--out", tmp_path / "out")
     last_line(

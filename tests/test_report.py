@@ -37,7 +37,7 @@ def example():
         title=f"Held-out {NASTY}",
         command="i3d eval --out 'a & b' <split>",
         protocol="Centre crop.",
-        total=61,
+        total=63,
         measured={stream: measure(scores, labels) for stream, scores in logits.items()},
         classes=CLASSES,
         class_counts=matrices["two_stream"].sum(axis=1),
@@ -50,6 +50,7 @@ def example():
             Mistake(f"videos/{NASTY}.mp4", 3, 1, 0.9, {"rgb": (1, 0.5)}, None, None),
         ],
         unreadable=[("videos/broken.mp4", "not a video")],
+        missing=2,
     )
 
 
@@ -213,11 +214,11 @@ def test_the_browser_shows_what_was_measured(browsed):
     content = example()
     values = [f"{100 * x:.1f}%" for m in content.measured.values() for x in (m.top1, m.top5, m.mean_class)]
     assert [text for text in browsed["results"] if "%" in text] == values
-    assert browsed["results"][::4] == ["RGB60 of 61", "Flow60 of 61", "Two-stream60 of 61"]
+    assert browsed["results"][::4] == ["RGB60 of 63", "Flow60 of 63", "Two-stream60 of 63"]
     assert (
         browsed["title"] == content.title
         and browsed["command"] == content.command
-        and browsed["unreadable"] == ["videos/broken.mp4 not a video"]
+        and browsed["unreadable"] == ["videos/broken.mp4 not a video", "2 videos not on disk"]
     )
 
 
@@ -271,7 +272,7 @@ def test_multi_label_data_shows_average_precision(tmp_path):
         classes=CLASSES[:2],
         class_counts=targets.sum(axis=0),
         class_scores={"flow": np.ones(2)},
-        **{"confusion": None, "agreement": None, "mistakes": (), "comparisons": (), "unreadable": ()},
+        **{"confusion": None, "agreement": None, "mistakes": (), "comparisons": (), "unreadable": (), "missing": 0},
     )
     body = """
     result.values = texts("#results .value"); result.heads = texts("#results thead th");

@@ -404,4 +404,4 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
         say("\n".join([*title, findings.as_table(evaluation), *([findings.sweep_table(evaluation.scores)] if sweep else [])]))
     if len(evaluations) > 1:
         say(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
-    ctx.exit(1 if any(evaluation.failures for evaluation in evaluations) else 0)
+    ctx.exit(0 if all(evaluation.complete for evaluation in evaluations) else 1)

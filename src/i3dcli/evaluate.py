@@ -39,9 +39,10 @@ def evaluate(
 
     `weights` are those of RGB and flow in the mean of their logits. Raises what `score_samples` does.
     """
-    samples, classes = match_classes(scored_part(dataset), model.labels, note=how.note_once)
+    dataset = scored_part(dataset)
+    samples, classes = match_classes(dataset, model.labels, note=how.note_once)
     scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
-    return Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures)
+    return Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures, dataset.missing)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None
         agreement=findings.agreement,
         mistakes=[] if labels.ndim == 2 else worst_mistakes(scores, findings, {shown(s.path): s.path for s in samples}),
         unreadable=[(failure.path, failure.reason) for failure in evaluation.failures],
+        missing=len(evaluation.missing),
     )
 
 

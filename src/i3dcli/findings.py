@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +33,22 @@ class Findings:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a split's videos, what they are worth, and the videos that could not be read."""
+    """The scores of a split's videos, what they are worth, and the videos that could not be read or are not on disk."""
 
     scores: Scores
     findings: Findings
     failures: tuple[Failure, ...] = ()
+    missing: tuple[Path, ...] = ()
 
     @property
     def total(self) -> int:
-        return len(self.scores.paths) + len(self.failures)
+        """How many videos were asked for."""
+        return len(self.scores.paths) + len(self.failures) + len(self.missing)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of them were scored."""
+        return not self.failures and not self.missing
 
 
 def assess(scores: Scores, *, weights: tuple[float, float] = (1, 1)) -> Findings:

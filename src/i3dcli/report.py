@@ -61,6 +61,7 @@ class Report:
     agreement: Paired | None = None  # of RGB, a, and flow, b
     mistakes: Sequence[Mistake] = ()  # the most confident first
     unreadable: Sequence[tuple[str, str]] = ()  # a video and what is wrong with it
+    missing: int = 0  # videos that are not on disk
 
     def __post_init__(self) -> None:
         expected = (len(self.classes),)
@@ -122,6 +123,7 @@ def as_data(content: Report) -> dict[str, Any]:
         "agreement": None if content.agreement is None else asdict(content.agreement),
         "mistakes": [mistake_data(mistake) for mistake in content.mistakes],
         "unreadable": [list(pair) for pair in content.unreadable],
+        "missing": content.missing,
     }
 
 
