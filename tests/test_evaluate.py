@@ -354,7 +354,9 @@ def test_several_splits_are_printed_with_their_mean(split, quick, tmp_path):
     assert [len(read_scores(tmp_path / f"out-{number}" / "scores.npz").paths) for number in parts] == [3, 3, 3]
 
 
-def test_each_split_has_a_folder_of_its_own(split, weights, tmp_path):
+@pytest.fixture
+def two_splits(split, tmp_path):
+    """The arguments that name two splits of a video each, of the first two classes."""
     lists = tmp_path / "lists"
     lists.mkdir()
     for number in (1, 2):
@@ -364,9 +366,27 @@ def test_each_split_has_a_folder_of_its_own(split, weights, tmp_path):
             (tmp_path / "videos" / f"action_{label}").mkdir(parents=True, exist_ok=True)
             shutil.copy(split.videos[number], tmp_path / "videos" / f"action_{label}" / f"v_{number}_g01_c01.mp4")
     (lists / "classInd.txt").write_text("1 action_0\n2 action_1\n")
-    options = ["--split", "1,2", "--root", tmp_path / "videos", "--stream", "rgb"]
-    assert score(lists, *weights, *options, "--out", tmp_path / "out").exit_code == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["split1", "split2"]
+    return [lists, "--split", "1,2", "--root", tmp_path / "videos"]
+
+
+def test_each_split_has_a_folder_of_its_own_and_their_mean_is_above(two_splits, weights, tmp_path):
+    with open(two_splits[0] / "testlist02.txt", "a") as file:
+        file.write("action_0/gone.mp4\n")
+    result = score(*two_splits, *weights, "--stream", "rgb", "--out", tmp_path / "out")
+    assert result.exit_code == 1 and result.stdout.splitlines()[-1].endswith("  2 of 3")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "split1", "split2"]
+    first, second = (metrics(tmp_path / "out" / name)["rgb"] for name in ("split1", "split2"))
+    means = {name: (first[name] + second[name]) / 2 for name in ("top1", "top5", "mean_class")}
+    assert metrics(tmp_path / "out") == {"rgb": {"splits": 2, "n": 2, "total": 3, **means}}
+
+
+def test_the_weights_of_every_split_are_loaded_before_the_first_is_scored(two_splits, quick, tmp_path, monkeypatch):
+    (tmp_path / "1.pt").symlink_to(quick["rgb"])
+    monkeypatch.setattr("i3dcli.two_stream.TwoStream.add", None)
+    result = score(*two_splits, "--rgb", tmp_path / "{split}.pt", "--device", "cpu", "--out", tmp_path / "out")
+    text = f"cannot read weights: {tmp_path}/2.pt: No such file or directory"
+    assert (result.exit_code, result.stdout) == (1, "") and result.stderr.startswith(f"Error: {text}")
+    assert result.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 # Fusing saved scores
@@ -646,6 +666,7 @@ def test_other_weights_in_the_same_folder_are_one_line(done, split, quick):
             ["s.txt", "--model", "x", "--stream", "rgb", "--sweep-fusion"],
             "--sweep-fusion needs the weights of both streams.",
         ),
+        (["s.txt", "--rgb", "a.pt", "--split", "1,2,1"], "--split names a split twice."),
         (["--scores", "a", "--fusion-weights", "1"], "--fusion-weights takes two numbers, of RGB and of flow."),
         (["--scores", "a", "--fusion-weights", "-1,2"], "--fusion-weights must be finite, not negative and not all zero."),
         (["--scores", "a", "--fusion-weights", "0,0"], "--fusion-weights must be finite, not negative and not all zero."),

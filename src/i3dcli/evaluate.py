@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import choose_device, process_group
 from .errors import VideoError, counted, shown
 from .files import make_folder, write_text
-from .findings import Evaluation, Findings, assess, comparisons
+from .findings import Evaluation, Findings, assess, comparisons, means_over_splits
 from .flow import flow_stream
 from .flow.storage import flow_picture, jpeg
 from .lists import read_class_names
@@ -95,16 +96,21 @@ class EvalOptions:
 def evaluate_splits(
     options: EvalOptions, *, command: str, note: Callable[[str], None], progress: bool = False
 ) -> Iterator[tuple[int, Evaluation]]:
-    """Each split's number and evaluation, its outputs written; in the first process of a group only. Raises I3DError."""
+    """Each split's number and evaluation, its outputs written; in the first process of a group only.
+
+    What is wrong with any split's list or weights is found before hours go into the first. Raises I3DError.
+    """
     if options.scores:
         yield options.split[0], evaluate_saved(options, command=command)
         return
     protocol = options.views()
     with process_group(choose_device(options.device)) as (group, device):
-        datasets = [options.dataset(split) for split in options.split]  # all of them, before hours go into the first
-        for split, dataset in zip(options.split, datasets, strict=True):
-            chosen = options.of_split(split)
-            model = load_model(chosen.model, rgb=chosen.rgb, flow=chosen.flow, streams=chosen.streams, device=device)
+        datasets = [options.dataset(split) for split in options.split]
+        load = functools.cache(functools.partial(load_model, options.model, streams=options.streams, device=device))
+        splits = [options.of_split(split) for split in options.split]
+        models = [load(rgb=chosen.rgb, flow=chosen.flow) for chosen in splits]
+        evaluations = []
+        for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
             how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
             report_missing(dataset, how.note_once, strict=options.strict)
             how.note_once(f"{dataset.summary}; {model.name}, {protocol}, on {device}")
@@ -112,7 +118,11 @@ def evaluate_splits(
             if group.first:
                 if chosen.out is not None:
                     write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.test)
+                evaluations.append(evaluation)
                 yield split, evaluation
+        if options.out is not None and "{split}" not in options.out and len(evaluations) > 1:
+            means = means_over_splits(evaluations)
+            write_text(Path(options.out) / "metrics.json", json.dumps(means, indent=1) + "\n")
 
 
 def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:

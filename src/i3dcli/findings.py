@@ -87,8 +87,7 @@ def sweep(scores: Scores) -> list[tuple[float, Measured]]:
 def as_table(evaluation: Evaluation) -> str:
     """Lines for people: a row for each stream and for both, with 95 % intervals, and whether fusion helps."""
     findings = evaluation.findings
-    n = len(evaluation.scores.paths)
-    count = str(n) if n == evaluation.total else f"{n} of {evaluation.total}"
+    count = n_of(len(evaluation.scores.paths), evaluation.total)
     if evaluation.scores.labels is not None and evaluation.scores.labels.ndim == 2:
         rows = [(NAMES[key], f"{m.map:.4f}", count) for key, m in findings.measured.items() if isinstance(m, MultiLabelMetrics)]
         return columns([("", "mAP", "n"), *rows])
@@ -115,13 +114,22 @@ def sweep_table(scores: Scores) -> str:
     return columns([("rgb", "flow", name), *rows])
 
 
+def means_over_splits(evaluations: Sequence[Evaluation]) -> dict[str, dict[str, float]]:
+    """The mean over splits of what each stream reaches, with `n` videos of `total` in all of them."""
+    measured = [evaluation.findings.measured for evaluation in evaluations]
+    total = sum(evaluation.total for evaluation in evaluations)
+    return {key: {**mean_over_splits([split[key] for split in measured]), "total": total} for key in measured[0]}
+
+
 def mean_table(evaluations: Sequence[Evaluation]) -> str:
     """Lines for people: the mean over splits of what each stream reaches."""
-    measured = [evaluation.findings.measured for evaluation in evaluations]
-    means = {key: mean_over_splits([split[key] for split in measured]) for key in measured[0]}
+    means = means_over_splits(evaluations)
     names = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class", "map": "mAP"}
     shown_names = [name for name in names if name in next(iter(means.values()))]
-    rows = [(NAMES[key], *(f"{mean[name]:.4f}" for name in shown_names), f"{mean['n']:.0f}") for key, mean in means.items()]
+    rows = [
+        (NAMES[key], *(f"{mean[name]:.4f}" for name in shown_names), n_of(int(mean["n"]), int(mean["total"])))
+        for key, mean in means.items()
+    ]
     return columns([("", *(names[name] for name in shown_names), "n"), *rows])
 
 
@@ -133,6 +141,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def n_of(n: int, total: int) -> str:
+    """How many videos were scored, of how many unless of all."""
+    return str(n) if n == total else f"{n} of {total}"
 
 
 def with_interval(accuracy: float, bounds: tuple[float, float]) -> tuple[str, str]:

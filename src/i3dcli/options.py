@@ -271,6 +271,7 @@ def check_eval_options(options: dict[str, Any]) -> None:
             options["protocol"] == "full" and (options["clips"] or options["crops"]),
             "--clips and --crops are for --protocol clips.",
         ),
+        (len(set(options["split"])) < len(options["split"]), "--split names a split twice."),
         (options["protocol"] == "clips" and options["max_frames"], "--max-frames is for --protocol full."),
         (
             options["sweep_fusion"] and not options["scores"] and not both,
