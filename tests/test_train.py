@@ -245,8 +245,17 @@ def test_videos_without_flow_are_left_out_and_counted(motions, flows, tmp_path):
     result = train(*arguments, "--out", tmp_path / "run")
     text = f"no flow: {tmp_path}/flow/train: got none for 1 of 8 videos, the first {motions}/train/left/left0.mp4"
     assert result.exit_code == 0 and f"Note: {text}; make it with i3d extract-flow\n" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("folder: 7 train, 2 classes; flow, ")
     one_line(train(*arguments, "--strict", "--out", tmp_path / "strict"), 1, text)
     one_line(train(*arguments, "--flow-dir", tmp_path, "--out", tmp_path / "none"), 1, "got none for 8 of 8 videos")
+
+
+def test_a_class_whose_videos_all_lack_flow_is_one_line(motions, flows, tmp_path):
+    shutil.copytree(flows["npy"] / "train" / "left", tmp_path / "flow" / "left")
+    result = train(motions / "train", "--stream", "flow", "--flow-dir", tmp_path / "flow", "--out", tmp_path / "run")
+    text = f"no flow of a class: {tmp_path}/flow: got none for any training video of 'right'; make it with i3d extract-flow, "
+    one_line(result, 1, text)
+    assert not (tmp_path / "run").exists()
 
 
 # Interrupted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,16 +36,18 @@ class RunData:
         workers: int | None,
         note: Note,
     ):
-        self.dataset, self.options, self.preprocessing, self.group, self.note = dataset, options, preprocessing, group, note
+        self.options, self.preprocessing, self.group, self.note = options, preprocessing, group, note
         self.device = device
         self.workers = min(8, cores_per_process() - 1) if workers is None else workers
         self.metric = "map" if dataset.multi_label else "top1"
         self.reported: set[str] = set()
         self.train, self.val = (self.with_input(part) for part in (dataset.train, dataset.test))
+        self.dataset = replace(dataset, train=self.train, test=self.val)
         if not self.train:
             raise DatasetError(
                 f"nothing to train on: {shown(options.train)}: {dataset.summary}; name a list of training videos"
             )
+        self.check_classes(dataset)
         self.clips_per_step = options.batch_size * options.accumulate * group.size
         self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
         if options.schedule == "plateau" and not self.val:
@@ -53,11 +56,11 @@ class RunData:
         self.loaders: list[DataLoader[Item]] = []
         self.validation = self.validation_batches()
 
-    def with_input(self, samples: tuple[Sample, ...]) -> list[Sample]:
+    def with_input(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
         """The samples, of the flow stream those whose stored flow is there; the number of the others is said."""
         flow_dir = self.options.flow_dir
         if flow_dir is None:
-            return list(samples)
+            return samples
         stored = FlowFolder(Path(flow_dir))
         found = [stored.holds(sample.key, sample.path) for sample in samples]
         without = list(itertools.compress(samples, (not there for there in found)))
@@ -69,7 +72,17 @@ class RunData:
             if self.options.strict or len(without) == len(samples):
                 raise DatasetError(text)
             self.note(f"Note: {text}")
-        return list(itertools.compress(samples, found))
+        return tuple(itertools.compress(samples, found))
+
+    def check_classes(self, listed: Dataset) -> None:
+        """Raise DatasetError where a class of the `listed` training videos has none to learn from, for want of flow."""
+        lost = sorted(labels_of(listed.train) - labels_of(self.train))
+        if lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            raise DatasetError(
+                f"no flow of a class: {shown(str(self.options.flow_dir))}: got none for any training video of "
+                f"{shown(listed.classes[lost[0]])!r}{more}; make it with i3d extract-flow, or take the class out"
+            )
 
     def describe(self) -> str:
         """What a step and the run consist of, in words."""
@@ -80,7 +93,7 @@ class RunData:
         clip = f"{counted(p.clip_len, 'frame')} at {p.fps:g} fps, {p.crop} of {p.short_side} pixels"
         return f"{counted(self.num_steps, 'step')} of {' x '.join(parts)} of {clip}"
 
-    def clips(self, samples: list[Sample]) -> ClipDataset:
+    def clips(self, samples: tuple[Sample, ...]) -> ClipDataset:
         return ClipDataset(
             samples,
             self.preprocessing,
@@ -91,7 +104,7 @@ class RunData:
             flip=self.options.flip,
         )
 
-    def load(self, samples: list[Sample], batches: Draws | list[list[int]]) -> DataLoader[Item]:
+    def load(self, samples: tuple[Sample, ...], batches: Draws | list[list[int]]) -> DataLoader[Item]:
         loader = load_batches(self.clips(samples), batches, workers=self.workers, pin_memory=self.device.type == "cuda")
         self.loaders.append(loader)
         return loader
@@ -129,3 +142,8 @@ class RunData:
             if str(error) not in self.reported:
                 self.reported.add(str(error))
                 self.note(f"Error: {error}")
+
+
+def labels_of(samples: tuple[Sample, ...]) -> set[int]:
+    """The classes that occur."""
+    return {label for sample in samples for label in sample.labels}

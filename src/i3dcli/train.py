@@ -114,7 +114,7 @@ def train(
         state = folder.open(learner)
         report_missing(dataset, say, strict=options.strict)
         begun = f"; going on after step {state.step}" if state.step else ""
-        say(f"{dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
+        say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
         with contextlib.closing(data):
             return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
 
