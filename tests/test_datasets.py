@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from i3dcli import DatasetError
-from i3dcli.datasets import FORMATS, load_dataset, report_missing, scored_part, with_validation
+from i3dcli.datasets import FORMATS, load_dataset, report_absent, report_missing, scored_part, with_validation
 from i3dcli.lists import read_class_names
 
 
@@ -585,3 +585,13 @@ def test_missing_videos_are_named_once_and_strictly_refused(tmp_path):
     (tmp_path / "a.txt").write_text("v00.mp4 0\nv02.mp4 1\n")
     report_missing(load_dataset(tmp_path / "a.txt"), notes.append)
     assert notes[1:] == [f"Note: 1 video missing: {tmp_path}/v02.mp4; left out"]
+
+
+def test_classes_without_a_video_are_counted_and_the_first_named(tmp_path):
+    make(tmp_path, "a.mp4", "b.mp4")
+    notes = []
+    for label in (1, 2, 30):
+        dataset = load_dataset(write(tmp_path / "list.txt", f"a.mp4 0\nb.mp4 {label}\n"))
+        report_absent(dataset.train, dataset.classes, notes.append)
+    some = ", ".join(f"class {i}" for i in range(1, 11))
+    assert notes == ["Note: no video of 1 of 3 classes: class 1", f"Note: no video of 29 of 31 classes: {some} and 19 more"]

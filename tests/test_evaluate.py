@@ -50,9 +50,10 @@ def one_line(result, exit_code, text):
 
 
 def last_line(result, text):
-    """An error after the line that says what is scored."""
-    assert (result.exit_code, result.stdout, result.stderr.splitlines()[-1]) == (1, "", f"Error: {text}")
-    assert result.stderr.count("\n") == 2
+    """An error after the line that says what is scored, and any notes."""
+    *before, last = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout, last) == (1, "", f"Error: {text}")
+    assert len([line for line in before if not line.startswith("Note: ")]) == 1
 
 
 def metrics(out):
@@ -146,9 +147,11 @@ def test_the_table_and_what_runs_are_printed(done, split):
     assert [line.split()[0] for line in lines[1:4]] == ["RGB", "Flow", "Two-stream"]
     assert lines[3].split()[1:3] == ["0.5000", "0.188–0.812"] and lines[4].startswith("Two-stream and ") and len(lines) == 5
     protocol = "every frame, centre crop, logits averaged over time"
-    assert result.stderr == f"list: 6 videos, 10 classes; rgb.pt + flow.pt, {protocol}, on cpu\n".replace(
-        "10 classes", f"{max(split.labels) + 1} classes"
-    )
+    absent = [f"action {i}" for i in range(10) if i not in split.labels]
+    assert result.stderr.splitlines() == [
+        f"list: 6 videos, {max(split.labels) + 1} classes; rgb.pt + flow.pt, {protocol}, on cpu",
+        f"Note: no video of {len(absent)} of 10 classes: {', '.join(absent)}",
+    ]
     assert sorted(path.name for path in out.iterdir()) == OUTPUTS
 
 
@@ -280,7 +283,7 @@ def test_nothing_readable_is_one_line_after_what_is_wrong_with_each(weights, tmp
     write_audio(tmp_path / "sound.mp4")
     (tmp_path / "test.txt").write_text("sound.mp4 0\n")
     result = score(tmp_path / "test.txt", *weights)
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 3)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 4)
     assert result.stderr.splitlines()[-1].startswith("Error: nothing could be scored: 1 video: the first said: no video in the")
 
 

@@ -98,6 +98,12 @@ def test_one_step_of_one_clip_is_said_so(motions, tmp_path):
     assert "; rgb, 1 step of 1 clip of 9 frames at 25 fps, " in result.stderr
 
 
+def test_classes_without_a_training_video_are_noted(motions, tmp_path):
+    (tmp_path / "list.txt").write_text("left/left0.mp4 0\nright/right0.mp4 3\nright/absent.mp4 2\n")
+    result = train(tmp_path / "list.txt", "--root", motions / "train", "--out", tmp_path / "run", "--steps", "1")
+    assert result.exit_code == 0 and "Note: no video of 2 of 4 classes: class 1, class 2\n" in result.stderr
+
+
 def test_rows_between_epochs_have_the_mean_since_the_last(motions, tmp_path):
     plain = trained(motions / "train", "--epochs", "2", tmp_path / "plain")
     often = trained(motions / "train", "--epochs", "2", "--log-every", "1", tmp_path / "often")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +31,7 @@ from .lists import (
     subfolders,
 )
 
-NAMED = 10  # missing videos that are named
+NAMED = 10  # missing videos, or classes without one, that are named
 
 
 @dataclass(frozen=True)
@@ -271,9 +271,26 @@ def report_missing(dataset: Dataset, note: Callable[[str], None], *, strict: boo
     """Say once which videos are not on disk, the first of them by name; with `strict`, raise DatasetError."""
     if not dataset.missing:
         return
-    some = ", ".join(shown(path) for path in dataset.missing[:NAMED])
-    more = f" and {len(dataset.missing) - NAMED} more" if len(dataset.missing) > NAMED else ""
-    text = f"{counted(len(dataset.missing), 'video')} missing: {some}{more}"
+    text = f"{counted(len(dataset.missing), 'video')} missing: {first_of(dataset.missing)}"
     if strict:
         raise DatasetError(f"{text}: expected all that are listed; leave --strict out to go on without them")
     note(f"Note: {text}; left out")
+
+
+def report_absent(samples: Iterable[Sample], classes: Sequence[str], note: Callable[[str], None]) -> None:
+    """Say once how many classes none of the samples is of, the first of them by name."""
+    seen = labels_of(samples)
+    absent = [name for i, name in enumerate(classes) if i not in seen]
+    if absent:
+        note(f"Note: no video of {len(absent)} of {counted(len(classes), 'class')}: {first_of(absent)}")
+
+
+def labels_of(samples: Iterable[Sample]) -> set[int]:
+    """The classes that occur, by their ids."""
+    return {label for sample in samples for label in sample.labels}
+
+
+def first_of(names: Sequence[str | Path]) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(shown, names[:NAMED])) + more

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .datasets import Dataset, Sample, load_dataset, report_missing, scored_part
+from .datasets import Dataset, Sample, load_dataset, report_absent, report_missing, scored_part
 from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import choose_device, process_group
 from .errors import VideoError, counted, shown
@@ -42,6 +42,7 @@ def evaluate(
     """
     dataset = scored_part(dataset)
     samples, classes = match_classes(dataset, model.labels, note=how.note_once)
+    report_absent(samples, classes, how.note_once)
     scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
     return Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures, dataset.missing)
 

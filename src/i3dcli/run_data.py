@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from .datasets import Dataset, Sample
+from .datasets import Dataset, Sample, labels_of
 from .defaults import Preprocessing
 from .distributed import Group, cores_per_process
 from .errors import DatasetError, counted, shown
@@ -142,8 +142,3 @@ class RunData:
             if str(error) not in self.reported:
                 self.reported.add(str(error))
                 self.note(f"Error: {error}")
-
-
-def labels_of(samples: tuple[Sample, ...]) -> set[int]:
-    """The classes that occur."""
-    return {label for sample in samples for label in sample.labels}

@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from . import zoo
-from .datasets import Dataset, load_dataset, report_missing, with_validation
+from .datasets import Dataset, load_dataset, report_absent, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import choose_device, process_group
 from .errors import DatasetError, I3DError, VideoError, counted, memory_errors, shown
@@ -113,6 +113,7 @@ def train(
         )
         state = folder.open(learner)
         report_missing(dataset, say, strict=options.strict)
+        report_absent(data.train, dataset.classes, say)
         begun = f"; going on after step {state.step}" if state.step else ""
         say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
         with contextlib.closing(data):
