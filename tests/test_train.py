@@ -406,6 +406,11 @@ LIST = "left/left0.mp4 {}\nright/right0.mp4 {}\n"
             ("--classes", "names.txt"),
             "label too large: list.txt: line 2: got 2, expected 0 to 1",
         ),
+        (
+            LIST.format(1, 1),
+            ("--first-label", "0"),
+            "one class: list.txt: got 'class 1' for all 2 training videos, expected two classes or more; add videos of another",
+        ),
         (LIST.format(1, 2), (), "labels start at 1: list.txt: got 1 to 2, expected ids from 0; give --first-label 1"),
         ("# nothing\n", (), "empty list: list.txt"),
         ("", (), "not a list: list.txt: it is empty"),

@@ -75,13 +75,19 @@ class RunData:
         return tuple(itertools.compress(samples, found))
 
     def check_classes(self, listed: Dataset) -> None:
-        """Raise DatasetError where a class of the `listed` training videos has none to learn from, for want of flow."""
-        lost = sorted(labels_of(listed.train) - labels_of(self.train))
+        """Raise DatasetError where a class of the `listed` training videos is lost for want of flow, or there is but one."""
+        there = labels_of(self.train)
+        lost = sorted(labels_of(listed.train) - there)
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             raise DatasetError(
                 f"no flow of a class: {shown(str(self.options.flow_dir))}: got none for any training video of "
                 f"{shown(listed.classes[lost[0]])!r}{more}; make it with i3d extract-flow, or take the class out"
+            )
+        if not listed.multi_label and len(there) == 1:
+            raise DatasetError(
+                f"one class: {shown(self.options.train)}: got {shown(listed.classes[there.pop()])!r} for all "
+                f"{counted(len(self.train), 'training video')}, expected two classes or more; add videos of another"
             )
 
     def describe(self) -> str:
