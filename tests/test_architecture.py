@@ -16,7 +16,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("findings", "scoring"),
     ("conversion", "two_stream"),
     ("run_data", "run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
-    ("zoo", "download", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
+    ("claims", "zoo", "download", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
     (
         "layouts",
         "tensor_bundle",

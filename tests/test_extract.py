@@ -15,8 +15,9 @@ from media import largest_file, moving, write_audio, write_video
 
 import i3dcli
 from i3dcli import extract as verb
+from i3dcli.claims import claimed
 from i3dcli.cli import main
-from i3dcli.extract import FlowOptions, claimed, extract_videos
+from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.flow.storage import FlowReader
 
 SMALL = ("--short-side", "32")

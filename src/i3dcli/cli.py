@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ from .options import (
 if TYPE_CHECKING:
     from .extract import Outcome
     from .predict import Timeline
-    from .two_stream import TwoStream
+    from .two_stream import Prediction, TwoStream
 
 
 @click.group(cls=ErrorGate, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -116,9 +117,9 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     show = partial(verb.as_json if json else verb.as_csv if csv else verb.as_table, timeline=timeline is not None)
     if csv:
         say(",".join(verb.csv_fields(timeline=timeline is not None)))
-    done, failed = [], False
-    try:
-        wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
+    failed = False
+    wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
+    with outputs(scores=scores, features=features) as done:
         for outcome in verb.predict_videos(model, videos, **wanted, progress=True):
             failed |= isinstance(outcome, I3DError)
             if isinstance(outcome, I3DError | str):
@@ -127,14 +128,24 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
                 say(show(outcome, top_k))
                 if scores or features:
                     done.append(outcome)
+    ctx.exit(1 if failed else 0)
+
+
+@contextlib.contextmanager
+def outputs(*, scores: str | None, features: str | None) -> Iterator[list[Prediction]]:
+    """A list that is written to these files at the end of the block; where that is an interruption, it is said, too."""
+    from .predict import write_outputs
+
+    done: list[Prediction] = []
+    try:
+        yield done
     except BaseException:
-        if done:  # what is done is kept
-            verb.write_outputs(done, scores=scores, features=features)
+        if done:
+            write_outputs(done, scores=scores, features=features)
             files = " and ".join(shown(path) for path in (scores, features) if path)
             say(f"Note: interrupted after {counted(len(done), 'video')}, kept in {files}", err=True)
         raise
-    verb.write_outputs(done, scores=scores, features=features)
-    ctx.exit(1 if failed else 0)
+    write_outputs(done, scores=scores, features=features)
 
 
 def check_flow_stream(model: TwoStream, options: dict[str, Any]) -> None:
