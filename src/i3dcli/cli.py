@@ -15,7 +15,7 @@ import click
 from . import __version__, defaults, recipes
 from .datasets import FORMATS
 from .errors import I3DError, counted, shown
-from .gate import ErrorGate, say
+from .gate import ErrorGate, say, told_if_interrupted
 from .options import (
     BOUND,
     CLASSES,
@@ -219,13 +219,10 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     counts = Counter[str]()
     with process_group(choose_device("cpu")) as (group, _):
         shard = options["shard"] or (group.rank, group.size)
-        try:
+        with told_if_interrupted(lambda: verb.summary(counts)):
             for outcome in verb.extract_videos(inputs, out, chosen, **run, shard=shard, progress=shard[0] == 0):
                 counts[outcome.status] += 1
                 tell(outcome)
-        except (KeyboardInterrupt, SystemExit):
-            say(f"Interrupted: {verb.summary(counts)}; run it again to go on", err=True)
-            raise
         say(verb.summary(counts), err=True)
         failed = any(group.gather(counts["failed"] > 0))  # torchrun ends all when the first ends with an error
     ctx.exit(1 if failed else 0)
@@ -407,12 +404,16 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
 
     command = f"i3d {shlex.join(sys.argv[1:])}"
     evaluations = []
-    for number, evaluation in verb.evaluate_splits(
-        verb.EvalOptions(**options), command=command, note=lambda text: say(text, err=True), progress=True
-    ):
-        evaluations.append(evaluation)
-        title = [f"split {number}"] if len(options["split"]) > 1 else []
-        say("\n".join([*title, findings.as_table(evaluation), *([findings.sweep_table(evaluation.scores)] if sweep else [])]))
+    out = options["out"]
+    telling = told_if_interrupted(lambda: f"what was scored is in {shown(out)}") if out else contextlib.nullcontext()
+    with telling:
+        for number, evaluation in verb.evaluate_splits(
+            verb.EvalOptions(**options), command=command, note=lambda text: say(text, err=True), progress=True
+        ):
+            evaluations.append(evaluation)
+            title = [f"split {number}"] if len(options["split"]) > 1 else []
+            swept = [findings.sweep_table(evaluation.scores)] if sweep else []
+            say("\n".join([*title, findings.as_table(evaluation), *swept]))
     if len(evaluations) > 1:
         say(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
     ctx.exit(0 if all(evaluation.complete for evaluation in evaluations) else 1)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -66,6 +66,16 @@ class ErrorGate(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         with one_line_errors(), ended_by_signals():
             return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def told_if_interrupted(what: Callable[[], str]) -> Iterator[None]:
+    """Where a signal ends the block, a line on stderr of what is done, and how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say(f"Interrupted: {what()}; run it again to go on", err=True)
+        raise
 
 
 def say(text: str, *, err: bool = False) -> None:
