@@ -457,10 +457,11 @@ def test_weights_keep_how_their_flow_was_made_and_predict_computes_it_so(motions
     median0 = FlowOptions(format="npy", short_side=36, parameters=TVL1(median=0))
     for name, options in (("dis", dis), ("median0", median0)):
         assert all(outcome.status == "extracted" for outcome in extract_videos([str(motions)], tmp_path / name, options))
-    result = train(motions, "--stream", "flow", "--flow-dir", tmp_path / "dis", "--out", tmp_path / "first")
+    one = ("--stream", "flow", "--steps", "1", "--workers", "0")
+    result = train(motions, *one, "--flow-dir", tmp_path / "dis", "--out", tmp_path / "first")
     assert result.exit_code == 0 and "Note" not in result.stderr
-    more = ("--stream", "flow", "--flow-dir", tmp_path / "median0", "--width", "1", "--init", tmp_path / "first" / "last.pt")
-    result = train(motions, *more, "--out", tmp_path / "second")
+    more = ("--flow-dir", tmp_path / "median0", "--width", "1", "--init", tmp_path / "first" / "last.pt")
+    result = train(motions, *one, *more, "--out", tmp_path / "second")
     text = f"Note: other flow than of {tmp_path}/first/last.pt: algorithm tvl1, trained on dis; the run is for it\n"
     assert result.exit_code == 0 and text in result.stderr
     video = next((motions / "val" / "right").iterdir())
@@ -470,7 +471,7 @@ def test_weights_keep_how_their_flow_was_made_and_predict_computes_it_so(motions
         stored = model.predict(video, flow=FlowFolder(tmp_path / flow).open(key, video)).logits
         computed = model.predict(video).logits
         assert model.nets["flow"].preprocessing.flow_parameters == (None if flow == "dis" else TVL1(median=0))
-        torch.testing.assert_close(computed, stored, atol=0.02, rtol=0)
+        torch.testing.assert_close(computed, stored, atol=0.02, rtol=1e-3)
 
 
 @pytest.mark.parametrize(
