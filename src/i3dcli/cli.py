@@ -210,17 +210,17 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
       i3d extract-flow videos/ --out flow/
       i3d extract-flow @list.txt --out flow/ --format zip --shard 3/8
     """
-    run = {name: options.pop(name) for name in ("overwrite", "device", "threads")}
+    run = {name: options.pop(name) for name in ("overwrite", "device", "threads", "shard")}
     from . import extract as verb
     from .distributed import choose_device, process_group
 
-    chosen = flow_options(ctx, **{name: value for name, value in options.items() if name != "shard"})
+    chosen = flow_options(ctx, **options)
     run["device"] = verb.flow_device(run["device"])
     counts = Counter[str]()
     with process_group(choose_device("cpu")) as (group, _):
-        shard = options["shard"] or (group.rank, group.size)
+        run["shard"] = run["shard"] or (group.rank, group.size)
         with told_if_interrupted(lambda: verb.summary(counts)):
-            for outcome in verb.extract_videos(inputs, out, chosen, **run, shard=shard, progress=shard[0] == 0):
+            for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
                 counts[outcome.status] += 1
                 tell(outcome)
         say(verb.summary(counts), err=True)

@@ -107,9 +107,7 @@ def extract_videos(
         yield Outcome(found.path, "kept", out / found.key)
     for error in unnamed if shard[0] == 0 else ():
         yield Outcome(Path(), "failed", out, error=error)
-    compute = partial(
-        with_flow, algorithm=options.algorithm, params=options.parameters or TVL1(), device=device, threads=threads
-    )
+    compute = partial(with_flow, algorithm=options.algorithm, params=options.parameters, device=device, threads=threads)
     with pair_bar(todo, options, show=progress) as bar:
         for found in todo:
             try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .clips import centre_crop, flow_clip, looped, rgb_clip, sliding, windows
-from .defaults import TVL1, Preprocessing
+from .defaults import Preprocessing
 from .errors import VideoError, counted, shown
 from .flow import Frame, Moment, flow_stream, with_flow, without_flow
 from .flow.storage import FlowReader
@@ -106,7 +106,7 @@ class Views:
             return without_flow(frames)
         if self.flow is None:
             trained = self.trained["flow"]
-            return with_flow(frames, trained.flow_algorithm, trained.flow_parameters or TVL1())
+            return with_flow(frames, trained.flow_algorithm, trained.flow_parameters)
         return with_stored_flow(frames, self.flow, self.path)
 
     def _windows(self) -> Iterator[tuple[range, Clips]]:
@@ -137,7 +137,7 @@ class Views:
         if self.flow is not None:
             return stored_flows(self.flow, first, frames, self.path)
         trained = self.trained["flow"]
-        return list(flow_stream(frames, trained.flow_algorithm, trained.flow_parameters or TVL1()))
+        return list(flow_stream(frames, trained.flow_algorithm, trained.flow_parameters))
 
     def _count_frames(self) -> int:
         """How many there are; what the file claims is believed where that many can be reached."""

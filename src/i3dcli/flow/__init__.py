@@ -47,7 +47,7 @@ CUDA_PAIRS = 256  # computed at once on a CUDA device
 def flow_stream(
     frames: Iterable[Frame],
     algorithm: str = FLOW_ALGORITHM,
-    params: TVL1 = TVL1(),
+    params: TVL1 | None = None,
     *,
     device: str = "cpu",
     threads: int | None = None,
@@ -55,15 +55,16 @@ def flow_stream(
     """Flows (2,H,W) float32 between successive (H,W,3) uint8 RGB frames, lazily, one fewer than frames.
 
     Channel 0 is x, right positive, channel 1 is y, down positive, in pixels per frame at the size of the frames.
-    `algorithm` is one of FLOW_ALGORITHMS; `params` and `device` ("cpu" or "cuda") are for "tvl1", `threads` for the CPU.
+    `algorithm` is one of FLOW_ALGORITHMS; `params` (default: OpenCV's) and `device` ("cpu" or "cuda") are for "tvl1",
+    `threads` for the CPU.
     """
     greys = (cast(Grey, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames)
     if algorithm == FLOW_ALGORITHM and torch.device(device).type == "cuda":
-        return cuda_stream(greys, params, device=device)
+        return cuda_stream(greys, params or TVL1(), device=device)
     if algorithm == FLOW_ALGORITHM:
         from .tvl1 import tvl1_stream  # not above: numba takes a moment, and not all who read flow compute it
 
-        return tvl1_stream(greys, params, threads=threads)
+        return tvl1_stream(greys, params or TVL1(), threads=threads)
     if algorithm not in QUICK:
         raise ValueError(f"expected an algorithm of {', '.join(FLOW_ALGORITHMS)}, got {algorithm = }")
     return threaded_map(QUICK[algorithm], pairwise(greys), threads=threads)
@@ -96,7 +97,7 @@ def cuda_stream(greys: Iterable[Grey], params: TVL1, *, device: str) -> Iterator
 def with_flow(
     frames: Iterable[Frame],
     algorithm: str = FLOW_ALGORITHM,
-    params: TVL1 = TVL1(),
+    params: TVL1 | None = None,
     *,
     device: str = "cpu",
     threads: int | None = None,
