@@ -205,3 +205,51 @@ def test_labels_that_are_not_utf8_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"^not a list of classes: .*labels.txt: got bytes that are not UTF-8; save it"):
         read_labels(tmp_path / "labels.txt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    for name in (".file.i3d.tmp", ".file.i3d1.tmp"):
+        (tmp_path / name).write_text("half")
+    strangers = {tmp_path / name for name in (".file.tmp", ".file.123.tmp", ".other.i3d.tmp", "file.tmp")}
+    for path in strangers:
+        path.write_text("mine")
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    assert {*tmp_path.iterdir()} == {tmp_path / "file", *strangers}
+    assert (tmp_path / "file").read_text() == "new" and all(path.read_text() == "mine" for path in strangers)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_two_that_write_one_file_at_a_time_do_not_disturb_each_other(tmp_path):
+    with atomic_write(tmp_path / "file") as first:
+        first.write_text("first")
+        with atomic_write(tmp_path / "file") as second:
+            second.write_text("second")
+        assert first != second and (tmp_path / "file").read_text() == "second"
+        with atomic_write(tmp_path / "file") as third:
+            third.write_text("third")
+    assert (tmp_path / "file").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_that_came_meanwhile_stays_and_what_was_written_is_kept_beside_it(tmp_path):
+    with atomic_write(tmp_path / "new.npz", overwrite=False) as temporary:
+        temporary.write_text("ours")
+    (tmp_path / "file-2.npz").write_text("also theirs")
+    with (
+        pytest.raises(
+            I3DError, match=r"^a file came there meanwhile: .*/file.npz: what was to be written is in .*/file-3.npz$"
+        ),
+        atomic_write(tmp_path / "file.npz", overwrite=False) as temporary,
+    ):
+        temporary.write_text("ours")
+        (tmp_path / "file.npz").write_text("theirs")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"new.npz": "ours", "file.npz": "theirs", "file-2.npz": "also theirs", "file-3.npz": "ours"}
+
+
+def test_a_long_name_has_a_temporary_file_that_can_be_made(tmp_path):
+    for name in ("x" * 255, "é" * 127):
+        with atomic_write(tmp_path / name) as temporary:
+            temporary.write_text(name)
+        assert (tmp_path / name).read_text() == name

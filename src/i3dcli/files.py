@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import re
 import stat
@@ -19,6 +21,7 @@ VIDEO_SUFFIXES = {
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986, section 3.1
+MAX_WRITERS = 8  # processes at once that write a file of the same name; the last one wins
 FLOW_SIDECAR = "flow.json"  # marks a folder of extracted flow
 
 
@@ -35,25 +38,79 @@ def foreign(head: bytes) -> str | None:
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it is synced and renamed on success, removed on any failure.
 
-    A link stays one, and what it leads to is replaced; a file that is replaced leaves its permissions. Raises I3DError.
+    What a killed process left of the same is cleared away. A link stays one, and what it leads to is replaced; a file that
+    is replaced leaves its permissions. Without `overwrite`, a file that came there meanwhile stays, and what was written is
+    kept beside it under another name. Raises I3DError.
     """
     target = Path(os.path.realpath(path))
     check_regular(path)
-    temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        with suppress(FileNotFoundError):
-            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-        os.replace(temporary, target)
-    except OSError as error:
-        raise I3DError(f"cannot write: {shown(path)}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(temporary_beside(target))
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            if overwrite:
+                with suppress(FileNotFoundError):
+                    os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+                os.replace(temporary, target)
+                return
+            place = move_to_free_name(temporary, target)
+        except OSError as error:
+            raise I3DError(f"cannot write: {shown(path)}: {error.strerror or error}") from error
+        if place != target:
+            raise I3DError(f"a file came there meanwhile: {shown(path)}: what was to be written is in {shown(place)}")
+
+
+@contextmanager
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """An empty file beside `target` that this process holds a lock on, removed at the end if it is still there.
+
+    Of those that killed processes left, which nobody holds, one is taken again and the others are removed.
+    """
+    name = f".{shortened(target.name, 200)}.i3d"
+    paths = [target.with_name(f"{name}{number or ''}.tmp") for number in range(MAX_WRITERS)]
+    own = None
+    with ExitStack() as stack:
+        for path in paths:
+            if own is not None and not os.path.lexists(path):
+                continue
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            stack.callback(os.close, descriptor)
+            if not lock_descriptor(descriptor) or not is_at(descriptor, path):
+                continue
+            stack.callback(remove_if_at, descriptor, path)
+            if own is None:
+                os.ftruncate(descriptor, 0)
+                own = path
+        if own is None:
+            raise OSError(errno.EBUSY, f"{MAX_WRITERS} processes are writing it")
+        yield own
+
+
+def move_to_free_name(temporary: Path, target: Path) -> Path:
+    """Give a file the name `target`, or where there is a file of that name, it with a number; returns the name."""
+    for number in itertools.count(1):
+        place = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
+        try:
+            os.link(temporary, place)
+        except FileExistsError:
+            continue
+        except OSError:  # a file system without links
+            if os.path.lexists(place):
+                continue
+            os.rename(temporary, place)
+        return place
+    raise AssertionError("numbers do not end")
+
+
+def shortened(name: str, length: int) -> str:
+    """A name of at most so many bytes, cut between two characters."""
+    data = os.fsencode(name)
+    return name if len(data) <= length else data[:length].decode("utf-8", "ignore")
 
 
 @contextmanager
@@ -62,19 +119,50 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
 
     False if another process has it, or has just moved or removed what it is on.
     """
-    if os.name == "nt":  # folders cannot be locked there; processes should be given shards instead
-        yield True
-        return
+    with ExitStack() as stack:
+        ours = os.name == "nt"  # folders cannot be locked there; processes should be given shards instead
+        with suppress(FileNotFoundError):
+            if not ours:
+                descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # NFS locks what can be written
+                stack.callback(os.close, descriptor)
+                ours = lock_descriptor(descriptor, wait=wait) and is_at(descriptor, path)
+        yield ours
+
+
+def lock_descriptor(descriptor: int, *, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; False if another process has it. Where there are no such locks, it is True."""
+    if os.name == "nt":
+        return True
     import fcntl
 
-    with ExitStack() as stack:
-        ours = False
-        with suppress(BlockingIOError, FileNotFoundError):
-            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # NFS locks only what can be written
-            stack.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            ours = os.path.samestat(os.fstat(descriptor), os.stat(path))
-        yield ours
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return True
+    return False
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still what is at a path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    return False
+
+
+def remove_if_at(descriptor: int, path: Path) -> None:
+    """Remove the file at a path if it is the open one, and not already another process's."""
+    if is_at(descriptor, path):
+        path.unlink()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing to a folder until the end of the block. Raises I3DError where one does."""
+    with locked(folder) as ours:
+        if not ours:
+            raise I3DError(
+                f"in use: {shown(folder)}: another process is writing to it; wait for its end, or choose another --out"
+            )
+        yield
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -91,12 +179,14 @@ def check_regular(path: str | Path) -> None:
         raise I3DError(f"cannot write: {shown(path)}: it is no regular file; give another name")
 
 
-def check_writable(path: str | Path, *, others: Iterable[str | Path] = ()) -> None:
-    """Raise I3DError unless a file can be made at `path` that is none of `others`."""
+def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overwrite: bool = True) -> None:
+    """Raise I3DError unless a file can be made at `path` that is none of `others`, nor without `overwrite` there already."""
     folder = Path(os.path.realpath(path)).parent
     check_regular(path)
     if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
         raise I3DError(f"cannot write: {shown(path)}: it is what is read or written besides; give another name")
+    if not overwrite and os.path.lexists(path):
+        raise I3DError(f"cannot write: {shown(path)}: a file is there; give another name, or --overwrite to replace it")
     if not folder.is_dir():
         raise I3DError(f"cannot write: {shown(path)}: there is no folder {shown(folder)}; create it first")
     if not os.access(folder, os.W_OK):
@@ -164,8 +254,9 @@ def listed_videos(path: Path) -> Iterator[Found]:
 
 
 def without_suffix(path: Path) -> Path:
-    """A path without the suffix of a video; other names with a dot stay whole."""
-    return path.with_suffix("") if is_video_name(path.name) else path
+    """A path without the suffix of a video; other names with a dot stay whole, as do those that are dots before it."""
+    stem, _ = os.path.splitext(path.name)
+    return path.with_name(stem) if is_video_name(path.name) and stem.strip(".") else path
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
