@@ -34,6 +34,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "flow._tvl1_cpu",
     ),
     ("datasets", "annotations", "lists"),
+    ("places",),
     ("files",),
     ("defaults", "errors", "__init__"),
 )

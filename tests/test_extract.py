@@ -15,7 +15,6 @@ from media import largest_file, moving, write_audio, write_video
 
 import i3dcli
 from i3dcli import extract as verb
-from i3dcli.claims import claimed
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.flow.storage import FlowReader
@@ -111,12 +110,6 @@ def test_bad_videos_are_recorded_and_the_rest_goes_on(tmp_path):
     assert not (tmp_path / "out" / "failures.jsonl").exists()
 
 
-def test_two_videos_do_not_go_into_one_folder(tmp_path):
-    paths = [write_video(tmp_path / name, moving(3, 32, 40)) for name in ("a.mp4", "a.avi")]
-    result = extract(*paths, "--out", tmp_path / "out")
-    assert result.exit_code == 1 and "two videos for one folder" in result.stderr and result.stdout.count("\n") == 1
-
-
 def test_a_folder_of_pictures_is_a_video(tmp_path):
     pictures = tmp_path / "frames"
     pictures.mkdir()
@@ -206,15 +199,6 @@ def test_a_signal_ends_with_what_was_done_and_leaves_no_half_folder(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):
-    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
-    with claimed(tmp_path / "out" / "clip") as work:
-        assert work is not None
-        result = extract(path, "--out", tmp_path / "out")
-        assert result.exit_code == 0 and result.stderr == f"Note: left to another process: {path}\n1 elsewhere\n"
-    assert extract(path, "--out", tmp_path / "out").stdout.count("\n") == 1
-
-
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     source = videos(tmp_path / "in", 6, frames=30)
     assert extract(source, "--out", tmp_path / "whole").exit_code == 0
@@ -232,18 +216,6 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
         shutil.rmtree(next(iter((tmp_path / "cut").glob("*/v*"))))  # so that there is work for the next round
     assert extract(source, "--out", tmp_path / "cut").exit_code == 0
     assert files(tmp_path / "cut") == files(tmp_path / "whole")
-
-
-def test_what_a_killed_overwrite_left_is_cleared_away(tmp_path):
-    source = videos(tmp_path / "in", 2, frames=3)
-    extract(source, "--out", tmp_path / "out")
-    whole = files(tmp_path / "out")
-    for rest in (".v0.partial", ".v0.old"):  # killed at work, or before the last step
-        (tmp_path / "out" / "class 0" / rest).mkdir()
-        (tmp_path / "out" / "class 0" / rest / "flow.json").write_text("{")
-        result = extract(source, "--out", tmp_path / "out")
-        assert (result.exit_code, result.stdout.count("\n")) == (0, 2)
-        assert files(tmp_path / "out") == whole and not list((tmp_path / "out").rglob(".*"))
 
 
 def test_viz_writes_a_video_of_the_flow(tmp_path):
@@ -314,7 +286,7 @@ def test_a_disk_that_takes_no_record_of_a_failure_ends_in_one_line_and_keeps_tho
         (tmp_path / name).write_text("hello")
     extract(tmp_path / "a.mp4", "--out", tmp_path / "out")
     before = files(tmp_path / "out")
-    (tmp_path / "out" / ".failures.jsonl.1.tmp").touch()  # of a process that was killed
+    (tmp_path / "out" / ".failures.jsonl.i3d.tmp").touch()  # of a process that was killed
     with largest_file(10):
         result = extract(tmp_path / "b.mp4", "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1) and "failures.jsonl: File too large" in result.stderr
@@ -336,33 +308,11 @@ def test_a_source_that_is_removed_meanwhile_is_extracted_all_the_same(tmp_path, 
     assert (outcome.status, outcome.num_flows, sidecar["source_bytes"]) == ("extracted", 11, size)
 
 
-def test_the_work_of_a_process_that_begins_meanwhile_is_left_alone(tmp_path, monkeypatch):
-    def renamed(path, target, rename=Path.rename):
-        rename(path, target)
-        path.mkdir()  # by another process, with --overwrite
-        (path / "flow.npy").touch()
-
-    with claimed(tmp_path / "clip") as work:
-        (work / "flow.json").touch()
-        monkeypatch.setattr(Path, "rename", renamed)
-    assert [path.name for path in work.iterdir()] == ["flow.npy"] and (tmp_path / "clip" / "flow.json").exists()
-
-
 def test_a_video_named_twice_is_extracted_once(tmp_path, monkeypatch):
     path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
     monkeypatch.chdir(tmp_path)
     result = extract("clip.mp4", path, "--out", "out")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "out/clip\n", "1 extracted\n")
-
-
-def test_a_cut_line_in_the_record_of_failures_is_passed_over(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "failures.jsonl").write_text('{"file": "a.mp4", "reason": "no"}\n{"file": "clip')
-    path = write_video(tmp_path / "clip.mp4", moving(3, 32, 40))
-    assert extract(path, "--out", tmp_path / "out").exit_code == 0
-    assert extract(tmp_path / "b.mp4", "--out", tmp_path / "out").exit_code == 1
-    lines = (tmp_path / "out" / "failures.jsonl").read_text().splitlines()
-    assert [json.loads(line)["file"] for line in (lines[0], lines[-1])] == ["a.mp4", str(tmp_path / "b.mp4")]
 
 
 @pytest.mark.parametrize("algorithm", ["tvl1", "dis", "farneback"])

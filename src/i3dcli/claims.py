@@ -1,18 +1,28 @@
-"""An output folder of extract-flow that several processes write to: who is at work on a video, and what failed."""
+"""An output folder of extract-flow that several processes write to: who is at work on a video, and what failed.
+
+A video's flow appears in its place in one step, under a lock on the output folder; until then it is in a folder beside it,
+`.NAME.partial`, which the process at work holds a lock on. What is replaced, `.NAME.old` for a moment, is only ever flow
+that was made from this very video. Whatever else lies in the output folder is left alone, and in its place nothing is put.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import I3DError, shown
-from .files import FLOW_SIDECAR, atomic_write, locked
+from .errors import I3DError, VideoError, shown
+from .files import FLOW_SIDECAR, Found, atomic_write, locked
+from .flow.storage import read_sidecar
+from .places import FAILURES, Place, candidates, lies_where, made_from
 
-FAILURES = "failures.jsonl"
+MARK = ".i3d"  # in a folder to work in, which tells that it is ours
+OUR_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|img_\d{5,}\.jpg|flow\.(zip|npy|mp4|json)")
 
 
 def beside(folder: Path) -> tuple[Path, Path]:
@@ -20,42 +30,176 @@ def beside(folder: Path) -> tuple[Path, Path]:
     return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
 
 
-def clean(folder: Path) -> bool:
-    """Whether nobody is at work on `folder`, nor was killed at it, as while redoing one that is finished."""
-    return not any(path.exists() for path in beside(folder))
+@dataclass(frozen=True)
+class Claims:
+    """The places in an output folder, of which each video has one.
 
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[Path | None]:
-    """An empty folder to work in that becomes `folder` in one step on success and is removed on failure.
-
-    None if another process is at work on the same. What a killed process left behind is cleared away.
+    `videos` are the path hashes of all videos that are named: two of the same content do not share a place.
     """
-    work, old = beside(folder)
+
+    out: Path
+    videos: frozenset[str] = frozenset()
+
+    def find(self, found: Found) -> Path | None:
+        """The folder that holds a video's flow, also that of the video before it changed; None if there is none."""
+        changed = None
+        for folder in (self.out / place for place in candidates(found.key, found.path)):
+            with contextlib.suppress(VideoError):  # none here, or damaged
+                sidecar = read_sidecar(folder)
+                same = lies_where(sidecar, found.path)
+                if (same or sidecar.get("source_path_hash") not in self.videos) and made_from(sidecar, found.path):
+                    return folder
+                if same:
+                    changed = changed or folder
+        return changed
+
+    def choose(self, found: Found, places: Sequence[Place]) -> Path:
+        """Where a video's flow is, or the first of these places where nothing is in its way. Raises VideoError for none."""
+        folder = self.find(found) or next((self.out / place for place in places if self._is_free(place)), None)
+        if folder is None:
+            raise VideoError(
+                f"no place for flow: {shown(found.path)}: {shown(self.out / places[-1])} is there and no flow of it; "
+                "move it away, or choose another --out"
+            )
+        return Path(os.path.realpath(folder)) if folder.is_symlink() else folder  # a link stays one
+
+    def _is_free(self, place: Place) -> bool:
+        """Whether nothing is at a place but what was left of our own work on it, and no file or flow is above it."""
+        folder = self.out / place
+        above = [self.out / parent for parent in place.parents if parent.name]
+        return (
+            (not os.path.lexists(folder) or is_damaged_flow(folder))
+            and all(not os.path.lexists(path) or is_ours(path) for path in beside(folder))
+            and not any(os.path.lexists(path) and not path.is_dir() for path in above)
+            and not any(os.path.lexists(path / FLOW_SIDECAR) for path in above)
+        )
+
+    def is_clean(self, folder: Path) -> bool:
+        """Whether nobody is at work on a folder, nor was killed at it, as while redoing one that is finished."""
+        return not any(os.path.lexists(path) and is_ours(path) for path in beside(folder))
+
+    @contextlib.contextmanager
+    def claimed(self, found: Found, places: Sequence[Place]) -> Iterator[Claim | None]:
+        """An empty folder to work in, which becomes that of the video in one step on success and is removed on failure.
+
+        None if another process is at work on the same. What a killed process left behind is cleared away. Raises VideoError
+        where there is no place for it, and I3DError where it cannot be written.
+        """
+        try:
+            with locked(self.out, wait=True):
+                claim = Claim(self, self.choose(found, places))
+                claim.begin()
+            with locked(claim.work) as ours:
+                if not ours:
+                    yield None
+                    return
+                claim.clear()
+                try:
+                    yield claim
+                    if (claim.work / FLOW_SIDECAR).exists():  # else nothing was done
+                        sync(claim.work)
+                        with locked(self.out, wait=True):
+                            claim.publish(self.choose(found, places))
+                finally:
+                    claim.end()
+        except OSError as error:
+            kind = VideoError if error.errno == errno.ENAMETOOLONG else I3DError
+            raise kind(
+                f"cannot write flow: {shown(self.out / places[0])}: {error.strerror or error}; what was finished before is kept"
+            ) from error
+
+
+class Claim:
+    """One video's flow under work."""
+
+    def __init__(self, claims: Claims, folder: Path):
+        self.out, self.folder = claims.out, folder  # where it is to be, and once it is published, where it is
+        self.work, _ = beside(folder)
+        self.made: list[Path] = []  # folders above it that were not there before
+        self.published = False
+
+    def begin(self) -> None:
+        """Make the folder to work in, with those above it."""
+        old = beside(self.folder)[1]
+        for path in (self.work, old):
+            if os.path.lexists(path) and not is_ours(path):
+                raise VideoError(f"cannot write flow: {shown(path)}: it is there and not ours; move it away")
+        self.made = [path for path in self.work.parents if not path.exists()]
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Empty it of what a killed process left, and mark it as ours."""
+        (self.work / MARK).touch()
+        remove(beside(self.folder)[1])
+        for rest in self.work.iterdir():
+            if rest.name != MARK:
+                rest.unlink()
+
+    def publish(self, folder: Path) -> None:
+        """Put the finished flow in its place, in place of that which is there of the same video. Raises VideoError."""
+        _, old = beside(folder)
+        if os.path.lexists(folder):
+            if strangers := [path.name for path in folder.iterdir() if not is_our_file(path)]:
+                raise VideoError(
+                    f"files of others: {shown(folder)}: got {shown(min(strangers))}, which i3d did not write; move it away"
+                )
+            folder.rename(old)
+        (self.work / MARK).unlink()
+        self.work.rename(folder)
+        self.folder, self.published = folder, True
+        remove(old)
+
+    def end(self) -> None:
+        """Remove what is not published, and the folders that were made for it, where they are empty."""
+        if self.published:
+            return
+        with contextlib.suppress(OSError), locked(self.out, wait=True):
+            remove(self.work)
+            for path in self.made:
+                path.rmdir()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of our files; whatever else is in it stays, and it with it."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if is_our_file(path) or path.name == MARK:
+                path.unlink()
+        folder.rmdir()
+
+
+def is_our_file(path: Path) -> bool:
+    return OUR_FILES.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
+
+
+def names_of_ours(folder: Path) -> set[str] | None:
+    """The names in a folder; None where it is no folder, or holds anything that extract-flow does not write."""
+    if folder.is_symlink() or not folder.is_dir():
+        return None
+    paths = list(folder.iterdir())
+    return {path.name for path in paths} if all(is_our_file(path) or path.name == MARK for path in paths) else None
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is one that we work or worked in: empty, marked, or finished."""
+    names = names_of_ours(folder)
+    if not names or MARK in names:
+        return names is not None
+    with contextlib.suppress(VideoError):
+        return str(read_sidecar(folder).get("tool")).startswith("i3d ")
+    return False
+
+
+def is_damaged_flow(folder: Path) -> bool:
+    """Whether a folder holds flow of ours whose sidecar is no JSON any more, so that nobody can tell what it was made from."""
+    names = names_of_ours(folder)
+    if not names or FLOW_SIDECAR not in names or len(names) == 1:
+        return False
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with locked(work) as ours:
-            if not ours:
-                yield None
-                return
-            shutil.rmtree(old, ignore_errors=True)
-            for rest in work.iterdir():
-                shutil.rmtree(rest) if rest.is_dir() else rest.unlink()
-            moved = False  # from then on, a folder of that name is another process's
-            try:
-                yield work
-                if (work / FLOW_SIDECAR).exists():  # else nothing was done
-                    sync(work)
-                    if folder.exists():
-                        folder.rename(old)
-                    work.rename(folder)
-                    moved = True
-            finally:
-                shutil.rmtree(old if moved else work, ignore_errors=True)
-    except OSError as error:
-        raise I3DError(
-            f"cannot write flow: {shown(folder)}: {error.strerror or error}; what was finished before is kept"
-        ) from error
+        json.loads((folder / FLOW_SIDECAR).read_text("utf-8"))
+    except ValueError:
+        return True
+    return False
 
 
 def sync(folder: Path) -> None:
@@ -72,12 +216,10 @@ class Failures:
     """`failures.jsonl` in the output folder: {"file", "reason"} of each video whose last try failed, from all processes."""
 
     def __init__(self, out: Path, videos: Sequence[Path]):
-        """Forget what is recorded of `videos`, as they are tried again."""
+        """Forget what is recorded of `videos`, as they are tried again. Raises I3DError for a folder of that name."""
         self.path = out / FAILURES
         again = {shown(video) for video in videos}
         with locked(out, wait=True):
-            for rest in out.glob(f".{FAILURES}.*.tmp"):  # of killed processes
-                rest.unlink()
             before = self._lines()
             self._replace(before, [line for line in before if failed_file(line) not in again])
 
@@ -88,13 +230,20 @@ class Failures:
             self._replace(before, [*before, line])
 
     def _lines(self) -> list[str]:
-        return self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+        try:
+            text = self.path.read_text("utf-8", errors="surrogateescape")
+            return text.removesuffix("\n").split("\n") if text else []
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise I3DError(
+                f"cannot read: {shown(self.path)}: {error.strerror}; move it away, or choose another --out"
+            ) from error
 
     def _replace(self, before: list[str], lines: list[str]) -> None:
-        """Raises I3DError, as on a full disk, and the file is then as before."""
         if lines and lines != before:
             with atomic_write(self.path) as temporary:
-                temporary.write_text("\n".join(lines) + "\n", "utf-8")
+                temporary.write_text("\n".join(lines) + "\n", "utf-8", errors="surrogateescape")
         elif before and not lines:
             self.path.unlink()
 

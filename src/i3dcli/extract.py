@@ -19,11 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from . import __version__
-from .claims import Failures, claimed, clean
+from .claims import Claims, Failures
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, find_videos, make_folder, source_bytes
+from .files import FLOW_SIDECAR, Found, find_videos, make_folder
 from .flow import Frame, Moment, with_flow
 from .flow.storage import (
     LARGEST_FLOW,
@@ -31,10 +31,10 @@ from .flow.storage import (
     ZERO_LEVEL,
     FlowWriter,
     flow_picture,
-    made_from,
     of_another_video,
     read_sidecar,
 )
+from .places import Place, made_from, path_hash, places, source_record
 from .video import Video, VideoWriter
 
 STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; elsewhere: another process is on it
@@ -99,22 +99,31 @@ def extract_videos(
     """
     out = Path(out)
     make_folder(out)
+    if (out / FLOW_SIDECAR).exists():
+        raise I3DError(f"cannot write: {shown(out)}: it is the flow of one video; give the folder above it, or another --out")
     videos, unnamed = find_all(inputs)
-    mine = sorted(videos, key=lambda found: found.key)[shard[0] :: shard[1]]
-    todo = [found for found in mine if overwrite or not (clean(out / found.key) and kept(found, out / found.key, options))]
+    claims = Claims(out, frozenset(path_hash(found.path) for found in videos))
+    allowed = places(videos)
+    mine = sorted(videos, key=lambda found: (found.key, found.path))[shard[0] :: shard[1]]
+    done: dict[Found, Path] = {}
+    for found in mine if not overwrite else ():
+        folder = claims.find(found)
+        if folder is not None and kept(found, folder, options) and claims.is_clean(folder):
+            done[found] = folder
+    todo = [found for found in mine if found not in done]
     failures = Failures(out, [found.path for found in mine])
-    for found in sorted({*mine} - {*todo}):
-        yield Outcome(found.path, "kept", out / found.key)
+    for found in sorted(done):
+        yield Outcome(found.path, "kept", done[found])
     for error in unnamed if shard[0] == 0 else ():
         yield Outcome(Path(), "failed", out, error=error)
     compute = partial(with_flow, algorithm=options.algorithm, params=options.parameters, device=device, threads=threads)
     with pair_bar(todo, options, show=progress) as bar:
         for found in todo:
             try:
-                outcome = extract_video(found, out / found.key, options, compute, overwrite=overwrite, bar=bar)
+                outcome = extract_video(found, claims, allowed[found], options, compute, overwrite=overwrite, bar=bar)
             except VideoError as error:
                 failures.add(found.path, error)
-                outcome = Outcome(found.path, "failed", out / found.key, error=error)
+                outcome = Outcome(found.path, "failed", out / allowed[found][0], error=error)
             yield outcome
 
 
@@ -135,25 +144,16 @@ def flow_device(name: str) -> str:
 
 
 def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:
-    """The videos that all inputs name, each once, and the errors of inputs that name none, or two videos with one key."""
-    found: dict[Path, Found] = {}
+    """The videos that all inputs name, each once, and the errors of inputs that name none."""
+    found: dict[tuple[Path, str], Found] = {}
     errors = []
     for name in inputs:
         try:
             for video in find_videos(name):
-                other = found.setdefault(video.key, video)
-                if os.path.realpath(other.path) != os.path.realpath(video.path):
-                    errors.append(clash(video, other))
+                found.setdefault((video.key, os.path.realpath(video.path)), video)
         except DatasetError as error:
             errors.append(error)
     return list(found.values()), errors
-
-
-def clash(video: Found, other: Found) -> DatasetError:
-    return DatasetError(
-        f"two videos for one folder: {shown(video.path)}: {shown(other.path)} already goes to {shown(video.key)}; "
-        "rename one, or extract them with another --out"
-    )
 
 
 def kept(found: Found, folder: Path, options: FlowOptions) -> bool:
@@ -185,21 +185,23 @@ def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
 
 def extract_video(
     found: Found,
-    folder: Path,
+    claims: Claims,
+    allowed: Sequence[Place],
     options: FlowOptions,
     compute: Callable[[Iterable[Frame]], Iterator[Moment]],
     *,
     overwrite: bool,
     bar: tqdm[Any],
 ) -> Outcome:
-    """Extract one video into `folder`, which appears whole or not at all."""
+    """Extract one video into one of the places it is allowed, which appears whole or not at all."""
     video = Video(found.path, fps=options.fps, short_side=options.short_side)
-    size = source_bytes(found.path)  # now, as the source may be gone by the end
-    with claimed(folder) as work:
-        if work is None:
-            return Outcome(found.path, "elsewhere", folder)
-        if not overwrite and finished(found, folder, options):  # by another process, since this one looked
-            return Outcome(found.path, "kept", folder)
+    source = source_record(found.path)  # now, as the source may be gone by the end
+    with claims.claimed(found, allowed) as claim:
+        if claim is None:
+            return Outcome(found.path, "elsewhere", claims.out / allowed[0])
+        if not overwrite and finished(found, claim.folder, options):  # by another process, since this one looked
+            return Outcome(found.path, "kept", claim.folder)
+        work = claim.work
         writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
         viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
         with contextlib.closing(writer), viz or contextlib.nullcontext():
@@ -221,11 +223,11 @@ def extract_video(
             raise VideoError(
                 f"too short for flow: {shown(found.path)}: got 1 frame at {video.fps:g} fps, expected at least 2; leave it out"
             )
-        write_sidecar(work, found.path, size, video, writer, options)
-    return Outcome(found.path, "extracted", folder, num_flows=writer.num_flows)
+        write_sidecar(work, source, video, writer, options)
+    return Outcome(found.path, "extracted", claim.folder, num_flows=writer.num_flows)
 
 
-def write_sidecar(work: Path, path: Path, size: int, video: Video, writer: FlowWriter, options: FlowOptions) -> None:
+def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: FlowWriter, options: FlowOptions) -> None:
     """Write flow.json, which says how the flow was made and, by being there, that it is complete."""
     _, height, width = writer.shape
     record = {
@@ -236,8 +238,7 @@ def write_sidecar(work: Path, path: Path, size: int, video: Video, writer: FlowW
         "num_frames": writer.num_flows + 1,
         "num_flows": writer.num_flows,
         "zero_level": ZERO_LEVEL if options.format in QUANTISED else None,
-        "source": path.name,
-        "source_bytes": size,
+        **source,
         "source_fps": video.source_fps,
         "damaged_frames": video.damaged_frames,
         "tool": f"i3d {__version__}",

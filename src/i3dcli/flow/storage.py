@@ -11,6 +11,7 @@ Frame t (from 1) goes with the flow from it to frame t+1, so that n frames have 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import zipfile
 from collections import deque
@@ -29,6 +30,7 @@ from ..defaults import JPEG_QUALITY, TVL1, Preprocessing
 from ..errors import VideoError, shown
 from ..files import FLOW_SIDECAR as SIDECAR
 from ..files import source_bytes
+from ..places import candidates, made_from
 from .threads import available_cores
 
 QUANTISED = ("jpg", "zip")
@@ -210,21 +212,22 @@ class FlowReader:
 class FlowFolder:
     """An output folder of extract-flow, and which of its flows is a video's.
 
-    It is the one under the video's key, or else under as much of its path as is there, of a source of its size.
+    It is the one in a place that the video may have there, by its key or by as much of its path as is there, whose sidecar
+    says that it was made from this video.
     """
 
     path: Path
 
     def find(self, key: Path, video: Path) -> Path:
-        """The folder of a video's flow, or where it would be."""
-        parts = video.absolute().with_name(key.name).parts[1:]
-        whole, *shorter = [self.path / key, *(self.path.joinpath(*parts[first:]) for first in range(len(parts)))]
-        if not (whole / SIDECAR).exists():
-            for folder in shorter:
-                with contextlib.suppress(VideoError):  # none here, or damaged
-                    if made_from(read_sidecar(folder), video):
-                        return folder
-        return whole
+        """The folder of a video's flow, or where it would usually be."""
+        parts = video.absolute().with_name(key.name or video.name).parts[1:]
+        shorter = (candidates(Path(*parts[first:]), video)[:-1] for first in range(len(parts)))
+        usual, *others = dict.fromkeys((*candidates(key, video), *itertools.chain.from_iterable(shorter)))
+        for folder in (self.path / place for place in (usual, *others)):
+            with contextlib.suppress(VideoError):  # none here, or damaged
+                if made_from(read_sidecar(folder), video, count_pictures=False):
+                    return folder
+        return self.path / usual
 
     def holds(self, key: Path, video: Path) -> bool:
         return (self.find(key, video) / SIDECAR).exists()
@@ -232,22 +235,17 @@ class FlowFolder:
     def open(self, key: Path, video: Path) -> FlowReader:
         """The flow of a video. Raises VideoError where there is none, or where it was made from another one."""
         flow = FlowReader(self.find(key, video))
-        if video.is_file() and not made_from(flow.sidecar, video):  # to add up a folder of pictures takes too long
+        if not made_from(flow.sidecar, video, count_pictures=False):
             raise VideoError(f"{of_another_video(flow.folder, flow.sidecar, video)}; extract it again with --overwrite")
         return flow
-
-
-def made_from(sidecar: Mapping[str, Any], video: Path) -> bool:
-    """Whether flow is of this video, by the bytes of its source; of a video that is gone, nobody can tell."""
-    return not video.exists() or sidecar.get("source_bytes") == source_bytes(video)
 
 
 def of_another_video(folder: Path, sidecar: Mapping[str, Any], video: Path) -> str:
     """What an error says where flow is not `made_from` a video, but for the remedy."""
     source, size = (shown(str(sidecar.get(key))) for key in ("source", "source_bytes"))
-    return (
-        f"flow of another video: {shown(folder)}: made from {source} of {size} bytes, {shown(video)} has {source_bytes(video)}"
-    )
+    found = source_bytes(video)
+    has = f"has {found}" if size != str(found) else "has as many of another content"
+    return f"flow of another video: {shown(folder)}: made from {source} of {size} bytes, {shown(video)} {has}"
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,327 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from media import moving, write_video
+
+from i3dcli import I3DError, VideoError
+from i3dcli.claims import MARK, Claims, Failures
+from i3dcli.cli import main
+from i3dcli.extract import FlowOptions, extract_videos
+from i3dcli.files import Found
+from i3dcli.flow.storage import FlowFolder, FlowReader
+from i3dcli.places import candidates, places
+
+
+def extract(*arguments):
+    arguments = ["extract-flow", "--short-side", "16", "--algorithm", "dis", *map(str, arguments)]
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def clip(path, frames=3, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, moving(frames, 16, 20, seed=seed), container="mp4")
+
+
+def contents(folder):
+    """Every file and folder below a folder, with the bytes of files."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def flow_of(out, key, path):
+    """How many flows a reader of the output folder finds for a video."""
+    return len(FlowFolder(out).open(Path(key), path))
+
+
+def strangers(folder):
+    """A folder with somebody's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def claiming(out, video):
+    found = Found(video, Path(video.stem))
+    out.mkdir(exist_ok=True)
+    return Claims(out).claimed(found, places([found])[found])
+
+
+def test_a_video_beside_a_folder_of_its_name_takes_nothing_from_it(tmp_path):
+    clip(tmp_path / "in" / "film" / "scene1.mp4", 4)
+    clip(tmp_path / "in" / "film" / "scene2.mp4", 5)
+    assert extract(tmp_path / "in", "--out", tmp_path / "out").exit_code == 0
+    before = contents(tmp_path / "out")
+    film = clip(tmp_path / "in" / "film.mp4", 6)
+    result = extract(tmp_path / "in", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (0, "1 extracted, 2 kept\n")
+    after = contents(tmp_path / "out")
+    assert before.items() <= after.items() and flow_of(tmp_path / "out", "film", film) == 5
+    for name, count in (("scene1", 3), ("scene2", 4)):
+        assert flow_of(tmp_path / "out", f"film/{name}", tmp_path / "in" / "film" / f"{name}.mp4") == count
+    assert extract(tmp_path / "in", "--out", tmp_path / "out").stderr == "3 kept\n"
+    assert contents(tmp_path / "out") == after
+
+
+NAMES = ("one/film.mp4", "one/film.avi", "one/film/a.mp4", "one/film/..mp4", "two/film.mp4/b.mp4", "two/film.mp4.mp4")
+
+
+@pytest.mark.parametrize("shards", [["0/2", "1/2"], ["2/3", "0/3", "1/3"]])
+def test_neither_shards_nor_the_order_of_inputs_change_a_place(tmp_path, shards):
+    for seed, name in enumerate(NAMES):
+        clip(tmp_path / name, seed=seed)
+    inputs = (tmp_path / "one", tmp_path / "two")
+    assert extract(*inputs, "--out", tmp_path / "whole").stderr == "6 extracted\n"
+    for shard in shards:
+        assert extract(*inputs[::-1], "--out", tmp_path / "parts", "--shard", shard).exit_code == 0
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    sources = [json.loads(path.read_text())["source_digest"] for path in (tmp_path / "whole").rglob("flow.json")]
+    assert len(sources) == len(set(sources)) == 6
+
+
+def test_a_video_whose_name_is_dots_takes_no_folder_but_its_own(tmp_path):
+    strangers(tmp_path / "out")
+    strangers(tmp_path / "out" / "a")
+    for name in ("..mp4", "...mp4", "a/..mp4", "a/...mp4", "b.mp4"):
+        clip(tmp_path / "in" / name, 4)
+    before = contents(tmp_path)
+    result = extract(tmp_path / "in", "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (0, "5 extracted\n")
+    assert before.items() <= contents(tmp_path).items()
+    assert sorted(contents(tmp_path / "out").keys() & {"..mp4", "...mp4", "a/..mp4", "a/...mp4", "b"}) == [
+        *("...mp4", "..mp4", "a/...mp4", "a/..mp4", "b")
+    ]
+    assert extract(tmp_path / "in", "--out", tmp_path / "out").stderr == "5 kept\n"
+
+
+def test_a_video_named_as_the_record_of_failures_is_extracted_beside_it(tmp_path):
+    clip(tmp_path / "in" / "failures.jsonl.mp4")
+    (tmp_path / "in" / "bad.mp4").write_text("hello")
+    for status in ("1 extracted, 1 failed", "1 kept, 1 failed"):
+        assert extract(tmp_path / "in", "--out", tmp_path / "out").stderr.splitlines()[-1] == status
+    assert (tmp_path / "out" / "failures.jsonl").is_file() and (tmp_path / "out" / "failures.jsonl.mp4" / "flow.json").exists()
+
+
+@pytest.mark.parametrize("name", [".x.partial.mp4", ".x.old.mp4", ".X.PARTIAL.mp4", "x.avi", "X.mp4", "flow.json.mp4"])
+def test_a_video_with_a_name_of_ours_or_anothers_loses_nothing(tmp_path, name):
+    videos = [clip(tmp_path / "in" / "x.mp4", 4), clip(tmp_path / "in" / name, 5)]
+    for _ in range(2):
+        assert extract(*videos, "--out", tmp_path / "out", "--overwrite").stderr == "2 extracted\n"
+    for count, video in enumerate(videos, start=3):
+        assert flow_of(tmp_path / "out", Path(video.name).stem, video) == count
+
+
+@pytest.mark.parametrize("length", [237, 242, 247, 251])
+def test_a_name_too_long_for_a_folder_to_work_in_is_shortened(tmp_path, length):
+    video = clip(tmp_path / f"{'x' * length}.mp4")
+    other = clip(tmp_path / f"{'x' * (length - 1)}y.mp4")
+    assert extract(video, other, "--out", tmp_path / "out").stderr == "2 extracted\n"
+    assert extract(video, other, "--out", tmp_path / "out").stderr == "2 kept\n"
+    assert flow_of(tmp_path / "out", "x" * length, video) == flow_of(tmp_path / "out", "x" * (length - 1) + "y", other) == 2
+
+
+def test_two_videos_of_one_name_both_have_flow_in_whatever_order_they_come(tmp_path):
+    first, second = clip(tmp_path / "a" / "x.mp4", 4), clip(tmp_path / "b" / "x.mp4", 5)
+    assert extract(first, "--out", tmp_path / "out").stdout == f"{tmp_path}/out/x\n"
+    result = extract(second, first, "--out", tmp_path / "out")
+    assert result.stderr == "1 extracted, 1 kept\n"
+    assert [flow_of(tmp_path / "out", "x", video) for video in (first, second)] == [3, 4]
+
+
+def test_two_copies_of_a_video_have_a_place_each_and_one_that_was_moved_keeps_its_own(tmp_path):
+    first = clip(tmp_path / "a" / "x.mp4", 4)
+    (tmp_path / "b").mkdir()
+    second = Path(shutil.copy(first, tmp_path / "b" / "x.mp4"))
+    result = extract(first, second, "--out", tmp_path / "out")
+    assert result.stderr == "2 extracted\n" and len(set(result.stdout.splitlines())) == 2
+    assert extract(second, "--out", tmp_path / "out").stderr == "1 kept\n"
+    moved = tmp_path / "c" / "x.mp4"
+    (tmp_path / "a").rename(tmp_path / "c")
+    assert extract(moved, "--out", tmp_path / "other").exit_code == 0
+    shutil.rmtree(tmp_path / "c")
+
+
+def test_flow_of_a_video_that_lies_elsewhere_now_is_kept_and_that_of_another_of_its_size_is_not_taken(tmp_path):
+    path = clip(tmp_path / "a" / "x.mp4", 4)
+    assert extract(path, "--out", tmp_path / "out").exit_code == 0
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert extract(tmp_path / "b" / "x.mp4", "--out", tmp_path / "out").stderr == "1 kept\n"
+    data = bytearray((tmp_path / "b" / "x.mp4").read_bytes())
+    data[-1] ^= 1
+    clip(tmp_path / "c" / "x.mp4", 4).write_bytes(data)
+    with pytest.raises(
+        VideoError, match=r"^flow of another video: .*/out/x: made from x.mp4 of \d+ bytes, .* of another content"
+    ):
+        flow_of(tmp_path / "out", "x", tmp_path / "c" / "x.mp4")
+    assert extract(tmp_path / "c" / "x.mp4", "--out", tmp_path / "out").stdout == f"{tmp_path}/out/x.mp4\n"
+
+
+def test_flow_of_the_version_before_is_found_where_it_is(tmp_path):
+    path = clip(tmp_path / "in" / "x.mp4", 4)
+    clip(tmp_path / "in" / "x" / "y.mp4", 5)
+    assert extract(path, "--out", tmp_path / "out").stdout == f"{tmp_path}/out/x\n"
+    sidecar = tmp_path / "out" / "x" / "flow.json"
+    record = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({key: record[key] for key in record if key not in ("source_path_hash", "source_digest")}))
+    result = extract(tmp_path / "in", "--out", tmp_path / "out")
+    assert result.stderr == "1 extracted, 1 kept\n" and f"{tmp_path}/out/x\n" in result.stdout
+    assert flow_of(tmp_path / "out", "x/y", tmp_path / "in" / "x" / "y.mp4") == 4
+
+
+def test_what_others_left_in_the_place_of_a_video_stays(tmp_path):
+    out, video = tmp_path / "out", clip(tmp_path / "x.mp4")
+    for name in ("x", ".x.mp4.partial", ".x.mp4.old"):
+        strangers(out / name)
+    before = contents(out)
+    result = extract(video, "--out", out)
+    assert result.exit_code == 0 and Path(result.stdout.strip()).name.startswith("x~")
+    strangers(Path(result.stdout.strip()))
+    before |= contents(out)
+    again = extract(video, "--out", out, "--overwrite")
+    assert (
+        again.exit_code == 1
+        and "Error: files of others: " in again.stderr
+        and "got notes.txt, which i3d did not write" in again.stderr
+    )
+    assert contents(out) == before | contents(out) and set(before) == set(contents(out)) - {"failures.jsonl"}
+
+
+@pytest.mark.parametrize("kind", ["file", "empty", "link", "json", "pictures"])
+def test_nothing_else_is_taken_for_flow_of_ours(tmp_path, kind):
+    out, video = strangers(tmp_path / "out"), clip(tmp_path / "x.mp4")
+    if kind == "file":
+        (out / "x").write_text("mine")
+    elif kind == "link":
+        (out / "x").symlink_to("nowhere")
+    else:
+        (out / "x").mkdir()
+    if kind == "json":
+        (out / "x" / "flow.json").write_text('[{"id": "a flow of another program"}]')
+    elif kind == "pictures":
+        (out / "x" / "img_00001.jpg").write_text("mine")
+    before = contents(out)
+    for _ in range(2):
+        assert extract(video, "--out", out, "--overwrite").stdout == f"{out}/x.mp4\n"
+    assert before.items() <= contents(out).items() and (out / "x").is_symlink() == (kind == "link")
+
+
+def test_a_video_that_changed_is_replaced_only_where_it_is_asked_for(tmp_path):
+    video = clip(tmp_path / "x.mp4", 3)
+    extract(video, "--out", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    clip(video, 6)
+    result = extract(video, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "or --overwrite if the video has changed" in result.stderr
+    assert before.items() <= contents(tmp_path / "out").items()
+    assert extract(video, "--out", tmp_path / "out", "--overwrite").stdout == f"{tmp_path}/out/x\n"
+    assert flow_of(tmp_path / "out", "x", video) == 5
+
+
+def test_the_flow_of_a_video_is_no_output_folder(tmp_path):
+    video = clip(tmp_path / "x.mp4")
+    extract(video, "--out", tmp_path / "out")
+    result = extract(clip(tmp_path / "y.mp4"), "--out", tmp_path / "out" / "x")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: cannot write: {tmp_path}/out/x: it is the flow of one video; give the folder above it, or another --out\n"
+    )
+
+
+def test_a_linked_place_stays_a_link(tmp_path):
+    video = clip(tmp_path / "x.mp4")
+    extract(video, "--out", tmp_path / "out")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out" / "x").rename(tmp_path / "disk" / "x")
+    (tmp_path / "out" / "x").symlink_to(tmp_path / "disk" / "x")
+    assert extract(video, "--out", tmp_path / "out").stderr == "1 kept\n"
+    assert extract(video, "--out", tmp_path / "out", "--overwrite", "--bound", "9").exit_code == 0
+    assert (tmp_path / "out" / "x").is_symlink() and FlowReader(tmp_path / "disk" / "x").bound == 9
+
+
+def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):
+    path = clip(tmp_path / "clip.mp4")
+    with claiming(tmp_path / "out", path) as claim:
+        assert claim is not None
+        result = extract(path, "--out", tmp_path / "out")
+        assert result.exit_code == 0 and result.stderr == f"Note: left to another process: {path}\n1 elsewhere\n"
+    assert list((tmp_path / "out").iterdir()) == []
+    assert extract(path, "--out", tmp_path / "out").stdout.count("\n") == 1
+
+
+def test_the_work_of_a_process_that_begins_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    def renamed(path, target, rename=Path.rename):
+        rename(path, target)
+        path.mkdir()  # by another process, with --overwrite
+        (path / "flow.npy").touch()
+
+    with claiming(tmp_path / "out", clip(tmp_path / "clip.mp4")) as claim:
+        (claim.work / "flow.json").touch()
+        monkeypatch.setattr(Path, "rename", renamed)
+    assert [path.name for path in claim.work.iterdir()] == ["flow.npy"]
+    assert (tmp_path / "out" / "clip" / "flow.json").exists() and claim.folder == tmp_path / "out" / "clip"
+
+
+def test_what_came_into_the_way_meanwhile_stays_there(tmp_path):
+    out, video = tmp_path / "out", clip(tmp_path / "x.mp4", 5)
+    for outcome in extract_videos(
+        [str(video)], tmp_path / "other", FlowOptions(short_side=16, algorithm="dis", parameters=None)
+    ):
+        finished = outcome.folder
+    with claiming(out, video) as claim:
+        for path in finished.iterdir():
+            shutil.copy(path, claim.work)
+        strangers(out / "x")
+    assert claim.folder == out / "x.mp4" and flow_of(out, "x", video) == 4
+    assert (out / "x" / "notes.txt").read_text() == "mine"
+
+
+def test_what_a_killed_overwrite_left_is_cleared_away(tmp_path):
+    source = tmp_path / "in"
+    clip(source / "a" / "v0.mp4")
+    clip(source / "a" / "v1.mp4")
+    extract(source, "--out", tmp_path / "out")
+    whole = contents(tmp_path / "out")
+    folder = tmp_path / "out" / "a" / "v0"
+    shutil.copytree(folder, folder.with_name(".v0.old"))  # before the last step
+    folder.with_name(".v0.partial").mkdir()  # at work
+    for name in (MARK, "flow_x_00001.jpg"):
+        (folder.with_name(".v0.partial") / name).touch()
+    result = extract(source, "--out", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (0, "2 kept\n")
+    assert contents(tmp_path / "out") == whole
+
+
+def test_folders_that_were_made_for_what_failed_go_again(tmp_path):
+    clip(tmp_path / "in" / "a" / "b" / "one.mp4", 1)
+    assert "too short for flow" in extract(tmp_path / "in", "--out", tmp_path / "out").stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["failures.jsonl"]
+
+
+def test_a_cut_line_in_the_record_of_failures_is_passed_over(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "failures.jsonl").write_bytes(b'{"file": "a.mp4", "reason": "no"}\n{"file": "cl\xe9')
+    path = clip(tmp_path / "clip.mp4")
+    assert extract(path, "--out", tmp_path / "out").exit_code == 0
+    assert extract(tmp_path / "b.mp4", "--out", tmp_path / "out").exit_code == 1
+    lines = (tmp_path / "out" / "failures.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["file"] for line in (lines[0], lines[-1])] == ["a.mp4", str(tmp_path / "b.mp4")]
+    assert lines[1] == b'{"file": "cl\xe9'
+
+
+def test_a_folder_in_place_of_the_record_of_failures_is_one_line(tmp_path):
+    strangers(tmp_path / "out" / "failures.jsonl")
+    with pytest.raises(
+        I3DError, match=r"^cannot read: .*failures.jsonl: Is a directory; move it away, or choose another --out$"
+    ):
+        Failures(tmp_path / "out", [])
+
+
+def test_a_reader_looks_where_a_writer_may_have_put_it(tmp_path):
+    video = clip(tmp_path / "videos" / "run" / "v.mp4")
+    for place in candidates(Path("run/v"), video):
+        out = tmp_path / "out" / place.name
+        for outcome in extract_videos([str(video)], out, FlowOptions(short_side=16, algorithm="dis", parameters=None)):
+            (out / place).parent.mkdir(exist_ok=True)
+            outcome.folder.rename(out / place)
+        assert FlowFolder(out).find(Path("run/v"), video) == out / place
