@@ -144,6 +144,7 @@ def test_the_command_writes_video_and_flow_at_the_models_frame_rate(weights, bri
 def test_the_video_itself_is_not_overwritten(weights, bright, named_by):
     before = bright.read_bytes()
     source = bright if named_by == "its path" else bright.parent
-    result = CliRunner().invoke(main, ["predict", str(source), *weights, "--device=cpu", "--annotate", str(bright)])
+    arguments = [str(source), *weights, "--device=cpu", "--annotate", str(bright), "--overwrite"]
+    result = CliRunner().invoke(main, ["predict", *arguments])
     one_line(result, 1, f"cannot write: {bright}: it is {'what is read' if source == bright else 'the video itself'}")
     assert bright.read_bytes() == before

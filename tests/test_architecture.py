@@ -13,7 +13,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("cli",),
     ("options", "gate"),
     ("predict", "extract", "inflate", "train", "evaluate"),
-    ("findings", "scoring"),
+    ("findings", "scoring", "result_folder"),
     ("conversion", "two_stream"),
     ("run_data", "run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
     ("claims", "zoo", "download", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),

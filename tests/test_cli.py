@@ -317,3 +317,32 @@ def test_help_names_every_option_and_its_default():
 def test_python_m_is_the_command():
     result = subprocess.run([sys.executable, "-m", "i3dcli", "--version"], capture_output=True, text=True, check=True)
     assert result.stdout == f"i3d, version {i3dcli.__version__}\n"
+
+
+OUTPUTS = {"--scores": "o.npz", "--features": "o.npz", "--plot": "o.svg", "--annotate": "o.mp4"}
+
+
+@pytest.mark.parametrize("option", OUTPUTS)
+def test_a_file_that_is_there_is_replaced_only_where_it_is_asked_for(run, video, tmp_path, option):
+    path = tmp_path / OUTPUTS[option]
+    path.write_text("mine")
+    one_line(
+        run(video, option, path), 1, f"cannot write: {path}: a file is there; give another name, or --overwrite to replace"
+    )
+    assert path.read_text() == "mine"
+    assert run(video, option, path, "--overwrite").exit_code == 0 and path.read_bytes() != b"mine"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_interrupted_run_does_not_replace_the_results_of_a_whole_one(run, video, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        yield from itertools.islice(whole(*arguments, **options), 1)
+        raise KeyboardInterrupt
+
+    scores = tmp_path / "scores.npz"
+    assert run(video, "--scores", scores).exit_code == 0
+    before, whole = scores.read_bytes(), verb.predict_videos
+    monkeypatch.setattr(verb, "predict_videos", interrupted)
+    result = run(video, "--scores", scores, "--overwrite")
+    assert "Note: interrupted after 1 video, not kept, as the files of before are left as they are\n" in result.stderr
+    assert scores.read_bytes() == before and list(tmp_path.iterdir()) == [scores]

@@ -76,3 +76,13 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
 def test_unknown_layouts_are_a_mistake_in_the_program(tmp_path):
     with pytest.raises(ValueError, match="layout = 'onnx'"):
         convert("model.ckpt", tmp_path / "own.pt", layout="onnx")
+
+
+def test_a_file_that_is_there_is_replaced_only_where_it_is_asked_for(tmp_path):
+    source = tensorflow(narrow(), tmp_path)
+    (tmp_path / "own.pt").write_text("mine")
+    with pytest.raises(I3DError, match=r"^cannot write: .*own.pt: a file is there; give another name, or overwrite=True$"):
+        convert(source, tmp_path / "own.pt")
+    assert (tmp_path / "own.pt").read_text() == "mine"
+    convert(source, tmp_path / "own.pt", overwrite=True)
+    assert load_checkpoint(tmp_path / "own.pt").stream == "rgb"

@@ -93,15 +93,18 @@ def test_an_error_in_all_processes_is_one_line_of_each(motions, tmp_path):
 
 
 def test_a_folder_that_not_every_machine_sees_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(Group, "gather", lambda self, value: [True, False])
-    with pytest.raises(I3DError, match=r"not on every machine: .*last\.pt"):
-        RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2).check(resume=True)
+    answers = iter(([None, None], [True, False], [False, False]))  # to: a complaint, is there a checkpoint, started again
+    monkeypatch.setattr(Group, "gather", lambda self, value: next(answers))
+    run = RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2)
+    with pytest.raises(I3DError, match=r"not on every machine: .*last\.pt"), run.opened(resume=True):
+        pass
 
 
 def test_where_one_machine_counts_a_restart_all_resume(tmp_path, monkeypatch):
-    answers = iter(([True, True], [False, True]))  # to: is there a checkpoint, has torchrun started this again
+    answers = iter(([None, None], [True, True], [False, True]))  # to: a complaint, is there a checkpoint, started again
     monkeypatch.setattr(Group, "gather", lambda self, value: next(answers))
-    RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2).check(resume=False)
+    with RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2).opened(resume=False):
+        assert next(answers, None) is None
 
 
 @pytest.mark.parametrize(("reason", "kind"), [("x\nConnection refused, remote=1", I3DError), ("a bug", RuntimeError)])

@@ -606,8 +606,9 @@ def test_bad_input_is_one_line(split, quick, weights, streams, tmp_path):
     result = score(tmp_path / "empty.txt", *weights)
     one_line(result, 1, f"not a list: {tmp_path}/empty.txt: it is empty; expected one entry per line")
     (tmp_path / "file").touch()
-    last_line(
+    one_line(
         score(split.path, *weights, "--out", tmp_path / "file"),
+        1,
         f"cannot write: {tmp_path}/file: File exists; give another --out",
     )
     last_line(
@@ -688,3 +689,17 @@ def test_other_weights_in_the_same_folder_are_one_line(done, split, quick):
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, text):
     one_line(score(*arguments), 2, f"{text} See i3d eval -h.")
+
+
+def test_results_of_others_are_replaced_only_where_it_is_asked_for(split, weights, streams, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    text = (
+        f"files are there: {tmp_path}: got report.html, which are of no evaluation to go on with; "
+        "choose another --out, or --overwrite to replace them"
+    )
+    for arguments in ((split.path, *weights), streams):
+        one_line(score(*arguments, "--out", tmp_path), 1, text)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"] and (tmp_path / "report.html").read_text() == "mine"
+    assert score(*streams, "--out", tmp_path, "--overwrite").exit_code == 0
+    assert "files are there" in score(*streams, "--out", tmp_path).stderr
+    assert (tmp_path / "report.html").read_text() != "mine"

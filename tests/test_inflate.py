@@ -308,3 +308,12 @@ def test_tensors_of_other_layers_are_not_inflated(shape):
 def test_a_stream_that_there_is_not_is_a_value_error(weights):
     with pytest.raises(ValueError, match="expected stream rgb or flow, got stream = 'audio'"):
         i3dcli.inflate_googlenet(weights, stream="audio")
+
+
+def test_a_file_that_is_there_is_replaced_only_where_it_is_asked_for(source, tmp_path):
+    (tmp_path / "rgb.pt").write_text("mine")
+    result = run(source, "--out", tmp_path / "rgb.pt")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1) and "a file is there" in result.stderr
+    assert (tmp_path / "rgb.pt").read_text() == "mine"
+    assert run(source, "--out", tmp_path / "rgb.pt", "--overwrite").exit_code == 0
+    assert load_checkpoint(tmp_path / "rgb.pt").num_classes == 400

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -30,11 +31,17 @@ def folder(path, options=OPTIONS, **changed):
 
 def saved(path, progress=None):
     run = folder(path)
-    run.check(resume=False)
-    trained = learner()
-    run.open(trained)
-    run.save(trained, progress or Progress(step=3), metric="top1")
+    with run.opened(resume=False):
+        trained = learner()
+        run.open(trained)
+        run.save(trained, progress or Progress(step=3), metric="top1")
     return trained
+
+
+def opened(path, *, resume):
+    """Open the folder of a run, and close it."""
+    with folder(path).opened(resume=resume):
+        pass
 
 
 def test_a_run_is_opened_as_it_was_saved(tmp_path):
@@ -88,18 +95,43 @@ def test_a_checkpoint_of_no_run_is_not_opened(tmp_path):
 
 def test_a_run_that_is_there_is_not_begun_again_and_none_is_not_resumed(tmp_path):
     with pytest.raises(I3DError, match=r"nothing to resume: .*run: no last\.pt in it; leave --resume out"):
-        folder(tmp_path / "run").check(resume=True)
+        opened(tmp_path / "run", resume=True)
     saved(tmp_path / "run")
     with pytest.raises(I3DError, match=r"a run is there: .*run: got its last\.pt; go on with --resume, or choose another"):
-        folder(tmp_path / "run").check(resume=False)
-    folder(tmp_path / "run").check(resume=True)
+        opened(tmp_path / "run", resume=False)
+    opened(tmp_path / "run", resume=True)
 
 
 def test_torchrun_resumes_by_itself_when_it_starts_a_run_again(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    folder(tmp_path / "run").check(resume=False)
+    opened(tmp_path / "run", resume=False)
     saved(tmp_path / "run")
-    folder(tmp_path / "run").check(resume=False)
+    opened(tmp_path / "run", resume=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_two_runs_are_not_in_one_folder_at_a_time(tmp_path):
+    text = r"^in use: .*/run: another process is writing to it; wait for its end, or choose"
+    with folder(tmp_path / "run").opened(resume=False), pytest.raises(I3DError, match=text):
+        opened(tmp_path / "run", resume=False)
+    opened(tmp_path / "run", resume=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.csv", "classes.txt", "best.pt", "curves.png"])
+def test_files_of_others_under_the_names_of_a_run_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text('{"tool": "another"}')
+    with pytest.raises(I3DError, match=rf"^files of others: {tmp_path}: got {name} and no run that wrote them; choose another"):
+        opened(tmp_path, resume=False)
+    assert (tmp_path / name).read_text() == '{"tool": "another"}' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_that_was_killed_before_its_first_save_is_begun_again_in_its_folder(tmp_path):
+    run = folder(tmp_path)
+    with run.opened(resume=False):
+        run.open(learner())
+    (tmp_path / ".last.pt.i3d.tmp").write_text("half")
+    opened(tmp_path, resume=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.txt", "config.json"]
 
 
 def test_a_record_that_is_none_is_an_error(tmp_path):

@@ -52,7 +52,12 @@ class FlowPictures:
 
 
 def annotated(
-    predictions: Iterable[Prediction], path: str | Path, *, flows: FlowPictures | None = None, top_k: int = TOP_K
+    predictions: Iterable[Prediction],
+    path: str | Path,
+    *,
+    flows: FlowPictures | None = None,
+    top_k: int = TOP_K,
+    overwrite: bool = True,
 ) -> Iterator[Prediction]:
     """The predictions of a video's windows, passed on, while an .mp4 of the video is written with their labels on it.
 
@@ -60,7 +65,7 @@ def annotated(
     so flow and network run once, and no frame waits for its label. `flows` are drawn too, if they are given. Raises I3DError
     and VideoError.
     """
-    with atomic_write(path) as temporary, ExitStack() as stack:
+    with atomic_write(path, overwrite=overwrite) as temporary, ExitStack() as stack:
         painter, previous = None, None
         for prediction in predictions:
             if painter is None or previous is None:

@@ -75,11 +75,17 @@ def load_checkpoint(path: str | Path) -> I3D:
 
 
 def save_checkpoint(
-    net: I3D, path: str | Path, *, dtype: torch.dtype = torch.float32, training: Mapping[str, Any] | None = None
+    net: I3D,
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    training: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors.
 
-    `training` is what a training run needs to go on, tensors and plain values.
+    `training` is what a training run needs to go on, tensors and plain values. Without `overwrite` a file that is there
+    stays, see `files.atomic_write`. Raises I3DError.
     """
     content = {
         "format": FORMAT,
@@ -95,14 +101,14 @@ def save_checkpoint(
         "tool": f"i3d {__version__}",
         **({} if training is None else {"training": dict(training)}),
     }
-    write_torch(content, path)
+    write_torch(content, path, overwrite=overwrite)
 
 
-def write_torch(content: Mapping[str, Any], path: str | Path) -> None:
+def write_torch(content: Mapping[str, Any], path: str | Path, *, overwrite: bool = True) -> None:
     """`torch.save`, whole or not at all. Raises I3DError."""
     data = io.BytesIO()  # torch itself says nothing helpful about a disk that is full
     torch.save(content, data)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data.getbuffer())
 
 

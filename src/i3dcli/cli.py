@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 from collections import Counter
@@ -92,8 +93,11 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 @click.option("--plot", type=NAME, metavar="FILE.png|.svg", help="Draw the timeline of one video.")
 @click.option("--annotate", type=NAME, metavar="FILE.mp4", help="Write one video with each window's labels on it.")
 @click.option("--show-flow", is_flag=True, help="Show the flow too in the video of --annotate.")
+@click.option("--overwrite", is_flag=True, help="Replace the files that are to be written where they are there already.")
 @click.pass_context
-def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, **options: Any) -> None:
+def predict(
+    ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, overwrite: bool, **options: Any
+) -> None:
     """Print the most probable labels of each VIDEO: files, folders, folders of pictures, or @list.txt.
 
     \b
@@ -108,10 +112,10 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
     over_time = {name: options.pop(name) for name in TIMELINE_OPTIONS}
     scores, features, flow_dir = (options.pop(name) for name in ("scores", "features", "flow_dir"))
     sources = [*(video.removeprefix("@") for video in videos), *videos, *(options[name] for name in ("rgb", "flow", "labels"))]
-    check_outputs(scores, features, over_time["plot"], over_time["annotate"], inputs=sources)
+    check_outputs(scores, features, over_time["plot"], over_time["annotate"], inputs=sources, overwrite=overwrite)
     model = model_from_options(**options)
     check_flow_stream(model, {"--flow-dir": flow_dir, "--show-flow": over_time["show_flow"]})
-    timeline = timeline_from_options(model, top_k=top_k, **over_time)
+    timeline = timeline_from_options(model, top_k=top_k, overwrite=overwrite, **over_time)
     from . import predict as verb
 
     show = partial(verb.as_json if json else verb.as_csv if csv else verb.as_table, timeline=timeline is not None)
@@ -119,7 +123,7 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
         say(",".join(verb.csv_fields(timeline=timeline is not None)))
     failed = False
     wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
-    with outputs(scores=scores, features=features) as done:
+    with outputs(scores=scores, features=features, overwrite=overwrite) as done:
         for outcome in verb.predict_videos(model, videos, **wanted, progress=True):
             failed |= isinstance(outcome, I3DError)
             if isinstance(outcome, I3DError | str):
@@ -132,20 +136,26 @@ def predict(ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: boo
 
 
 @contextlib.contextmanager
-def outputs(*, scores: str | None, features: str | None) -> Iterator[list[Prediction]]:
-    """A list that is written to these files at the end of the block; where that is an interruption, it is said, too."""
+def outputs(*, scores: str | None, features: str | None, overwrite: bool) -> Iterator[list[Prediction]]:
+    """A list that is written to these files at the end of the block; where that is an interruption, it is said, too.
+
+    What an interrupted run has done does not replace files that are there.
+    """
     from .predict import write_outputs
 
     done: list[Prediction] = []
     try:
         yield done
     except BaseException:
+        new = {"scores": scores, "features": features}
+        new = {name: None if path is None or os.path.exists(path) else path for name, path in new.items()}
         if done:
-            write_outputs(done, scores=scores, features=features)
-            files = " and ".join(shown(path) for path in (scores, features) if path)
-            say(f"Note: interrupted after {counted(len(done), 'video')}, kept in {files}", err=True)
+            write_outputs(done, **new, overwrite=False)
+            files = " and ".join(shown(path) for path in new.values() if path)
+            kept = f"kept in {files}" if files else "not kept, as the files of before are left as they are"
+            say(f"Note: interrupted after {counted(len(done), 'video')}, {kept}", err=True)
         raise
-    write_outputs(done, scores=scores, features=features)
+    write_outputs(done, scores=scores, features=features, overwrite=overwrite)
 
 
 def check_flow_stream(model: TwoStream, options: dict[str, Any]) -> None:
@@ -245,7 +255,10 @@ def tell(outcome: Outcome) -> None:
 @click.option("--num-classes", type=CLASSES, metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
 @click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes, one per line.")
 @click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
-def inflate(source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it is there already.")
+def inflate(
+    source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool, overwrite: bool
+) -> None:
     """Turn the 2D ImageNet weights at SOURCE (torchvision's GoogLeNet) into an I3D to train, with a new random head.
 
     Prints which filter became which, and how far activations on a still video are from the 2D network's.
@@ -257,7 +270,7 @@ def inflate(source: str, out: str, stream: str, num_classes: int | None, classes
     """
     if classes is not None and num_classes is not None:
         raise click.UsageError("--classes and --num-classes name the classes twice; give one or the other.")
-    check_outputs(out, inputs=[source, classes])
+    check_outputs(out, inputs=[source, classes], overwrite=overwrite)
     from . import inflate as verb
     from .checkpoints import save_checkpoint
     from .files import read_labels
@@ -270,7 +283,7 @@ def inflate(source: str, out: str, stream: str, num_classes: int | None, classes
         names = find_model(defaults.MODEL).classes()
     count = num_classes or len(names or ())
     result = verb.inflate_checkpoint(source, stream=stream, num_classes=count, classes=names, rescale=not no_rescale)
-    save_checkpoint(result.net, out)
+    save_checkpoint(result.net, out, overwrite=overwrite)
     say(result.as_table())
 
 
@@ -286,14 +299,17 @@ def model_from_options(
     return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
 
 
-def check_outputs(*paths: str | None, inputs: Iterable[str | None]) -> None:
-    """Refuse output files that could not be written, or only over an input or each other, before hours of work go by."""
+def check_outputs(*paths: str | None, inputs: Iterable[str | None], overwrite: bool) -> None:
+    """Refuse output files that could not be written, or only over an input or each other, before hours of work go by.
+
+    Without `overwrite`, those that are there already are refused, too.
+    """
     from .files import check_writable
 
     taken = [path for path in inputs if path is not None]
     for path in paths:
         if path is not None:
-            check_writable(path, others=taken)
+            check_writable(path, others=taken, overwrite=overwrite)
             taken.append(path)
 
 
@@ -379,6 +395,7 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
 )
 @click.option("--sweep-fusion", is_flag=True, help="Print the accuracy for fusion weights from 0 to 1, too.")
 @click.option("--out", type=NAME, metavar="DIR", help="Write metrics, scores, tables and report.html here.")
+@click.option("--overwrite", is_flag=True, help="Score all videos anew, and replace what is in DIR of these files.")
 @click.option("--strict", is_flag=True, help="Stop at a video that cannot be read.")
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.pass_context

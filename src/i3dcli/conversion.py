@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from . import zoo
 from .checkpoints import load_checkpoint, save_checkpoint, write_torch
 from .defaults import STREAMS
-from .errors import CheckpointError, counted, shown
+from .errors import CheckpointError, I3DError, counted, shown
 from .files import check_writable
 from .i3d import I3D
 from .two_stream import load_stream
@@ -26,8 +27,9 @@ def convert(
     stream: str | None = None,
     classes: Sequence[str] | None = None,
     half: bool = False,
+    overwrite: bool = False,
 ) -> None:
-    """Write the I3D at `src` to the file `dst`, whole or not at all.
+    """Write the I3D at `src` to the file `dst`, whole or not at all; a file that is there only with `overwrite`.
 
     `src` is whatever `load_checkpoint` takes, or the name of a model in the zoo with the `stream` that is wanted.
     `layout` "i3d" is our own, which also holds the names of the classes: those in `src`, or `classes`. "pytorch-i3d" is
@@ -37,6 +39,8 @@ def convert(
     if layout not in LAYOUTS or stream not in (None, *STREAMS):
         raise ValueError(f"expected a layout of {LAYOUTS} and a stream of {STREAMS}, got {layout = }, {stream = }")
     check_writable(dst, others=[src])
+    if not overwrite and os.path.lexists(dst):
+        raise I3DError(f"cannot write: {shown(dst)}: a file is there; give another name, or overwrite=True")
     net, known = load_named(src, stream)
     names = known if classes is None else tuple(classes)
     if names is not None and len(names) != net.num_classes:
@@ -44,9 +48,10 @@ def convert(
     net.classes = names
     dtype = torch.float16 if half else torch.float32
     if layout == LAYOUTS[0]:
-        save_checkpoint(net, dst, dtype=dtype)
+        save_checkpoint(net, dst, dtype=dtype, overwrite=overwrite)
     elif net.width == 1:
-        write_torch({key: value.to(dtype) for key, value in net.state_dict().items() if value.is_floating_point()}, dst)
+        tensors = {key: value.to(dtype) for key, value in net.state_dict().items() if value.is_floating_point()}
+        write_torch(tensors, dst, overwrite=overwrite)
     else:
         raise CheckpointError(
             f"no such layout: {shown(src)}: got width {net.width:g}; pytorch-i3d's network has 1; use {LAYOUTS[0]}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .datasets import Dataset, Sample, load_dataset, report_absent, report_missing, scored_part
 from .defaults import FLOW_BOUND, TEST_CLIPS
-from .distributed import choose_device, process_group
+from .distributed import ALONE, choose_device, process_group
 from .errors import VideoError, counted, shown
 from .files import make_folder, write_text
 from .findings import Evaluation, Findings, assess, comparisons, means_over_splits
@@ -23,6 +23,7 @@ from .flow.storage import flow_picture, jpeg
 from .lists import read_class_names
 from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
+from .result_folder import result_folders
 from .scores import Scores, join, read_scores, write_scores
 from .scoring import Scoring, match_classes, score_samples
 from .two_stream import TwoStream, load_model
@@ -69,6 +70,7 @@ class EvalOptions:
     scores: tuple[str, ...] = ()
     fusion_weights: tuple[float, float] = (1, 1)
     out: str | None = None
+    overwrite: bool = False
     strict: bool = False
     device: str = "auto"
 
@@ -105,25 +107,30 @@ def evaluate_splits(
         yield options.split[0], evaluate_saved(options, command=command)
         return
     protocol = options.views()
+    splits = [options.of_split(split) for split in options.split]
+    folders = [Path(chosen.out) for chosen in splits if chosen.out is not None]
+    with_mean = options.out is not None and len(splits) > 1 and "{split}" not in options.out
+    if with_mean:
+        folders.append(Path(str(options.out)))
     with process_group(choose_device(options.device)) as (group, device):
         datasets = [options.dataset(split) for split in options.split]
         load = functools.cache(functools.partial(load_model, options.model, streams=options.streams, device=device))
-        splits = [options.of_split(split) for split in options.split]
         models = [load(rgb=chosen.rgb, flow=chosen.flow) for chosen in splits]
         evaluations = []
-        for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
-            how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
-            report_missing(dataset, how.note_once, strict=options.strict)
-            how.note_once(f"{dataset.summary}; {model.name}, {protocol}, on {device}")
-            evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
-            if group.first:
-                if chosen.out is not None:
-                    write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.test)
-                evaluations.append(evaluation)
-                yield split, evaluation
-        if options.out is not None and "{split}" not in options.out and len(evaluations) > 1:
-            means = means_over_splits(evaluations)
-            write_text(Path(options.out) / "metrics.json", json.dumps(means, indent=1) + "\n")
+        with result_folders(folders, group, resumable=True, overwrite=options.overwrite):
+            for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
+                how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
+                report_missing(dataset, how.note_once, strict=options.strict)
+                how.note_once(f"{dataset.summary}; {model.name}, {protocol}, on {device}")
+                evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
+                if group.first:
+                    if chosen.out is not None:
+                        write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.test)
+                    evaluations.append(evaluation)
+                    yield split, evaluation
+            if with_mean and evaluations:
+                means = means_over_splits(evaluations)
+                write_text(folders[-1] / "metrics.json", json.dumps(means, indent=1) + "\n")
 
 
 def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
@@ -131,7 +138,9 @@ def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
     saved = join([read_scores(path) for path in options.scores], options.scores)
     evaluation = Evaluation(saved, assess(saved, weights=options.fusion_weights))
     if options.out is not None:
-        write_outputs(options.out, evaluation, command=command, protocol=None)
+        out = Path(options.out)
+        with result_folders([out], ALONE, resumable=False, overwrite=options.overwrite):
+            write_outputs(out, evaluation, command=command, protocol=None)
     return evaluation
 
 

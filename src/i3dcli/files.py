@@ -91,6 +91,12 @@ def temporary_beside(target: Path) -> Iterator[Path]:
         yield own
 
 
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left of a file that they were writing."""
+    with suppress(OSError), temporary_beside(target):
+        pass
+
+
 def move_to_free_name(temporary: Path, target: Path) -> Path:
     """Give a file the name `target`, or where there is a file of that name, it with a number; returns the name."""
     for number in itertools.count(1):

@@ -36,6 +36,7 @@ class Timeline:
     annotate: str | None = None
     show_flow: bool = False
     top_k: int = TOP_K
+    overwrite: bool = True
 
 
 def predict_videos(
@@ -97,9 +98,11 @@ def predict_windows(model: TwoStream, views: Views, timeline: Timeline) -> Itera
     watch = None if pictures is None else pictures.watch
     predictions = model.timeline_views(views, window=timeline.window, stride=timeline.stride, watch=watch)
     if timeline.plot is not None:
-        predictions = plotted(predictions, timeline.plot, top_k=timeline.top_k)
+        predictions = plotted(predictions, timeline.plot, top_k=timeline.top_k, overwrite=timeline.overwrite)
     if timeline.annotate is not None:
-        predictions = annotated(predictions, timeline.annotate, flows=pictures, top_k=timeline.top_k)
+        predictions = annotated(
+            predictions, timeline.annotate, flows=pictures, top_k=timeline.top_k, overwrite=timeline.overwrite
+        )
     return predictions
 
 
@@ -197,12 +200,14 @@ def label_line(prediction: Prediction, label: dict[str, Any]) -> str:
     return "".join(f"{numbers[column]:8.4f}" for column in columns(prediction)) + f"  {label['label']}"
 
 
-def write_outputs(predictions: Sequence[Prediction], *, scores: str | None, features: str | None) -> None:
+def write_outputs(
+    predictions: Sequence[Prediction], *, scores: str | None, features: str | None, overwrite: bool = True
+) -> None:
     """Write the files that were asked for, if there is anything to write."""
     if predictions and scores is not None:
-        write_scores(scores, as_scores(predictions))
+        write_scores(scores, as_scores(predictions), overwrite=overwrite)
     if predictions and features is not None:
-        write_features(features, predictions)
+        write_features(features, predictions, overwrite=overwrite)
 
 
 def as_scores(predictions: Sequence[Prediction]) -> Scores:
@@ -212,7 +217,7 @@ def as_scores(predictions: Sequence[Prediction]) -> Scores:
     return Scores(tuple(p.video for p in predictions), first.labels, logits)
 
 
-def write_features(path: str | Path, predictions: Sequence[Prediction]) -> None:
+def write_features(path: str | Path, predictions: Sequence[Prediction], *, overwrite: bool = True) -> None:
     """An .npz of `paths` (V,) and, for each stream, `rgb` (R,D) float32 rows, `rgb_video` (R,) indices into `paths`,
     `rgb_start_seconds` and `rgb_end_seconds` (R,), likewise for flow."""
     arrays: dict[str, Any] = {}
@@ -222,4 +227,4 @@ def write_features(path: str | Path, predictions: Sequence[Prediction]) -> None:
         arrays[f"{stream}_video"] = np.repeat(np.arange(len(found)), [len(f.rows) for f in found])
         arrays[f"{stream}_start_seconds"] = np.concatenate([f.start_seconds for f in found])
         arrays[f"{stream}_end_seconds"] = np.concatenate([f.end_seconds for f in found])
-    write_npz(path, paths=[p.video for p in predictions], **arrays)
+    write_npz(path, {"paths": [p.video for p in predictions], **arrays}, overwrite=overwrite)

@@ -9,6 +9,8 @@ import functools
 import io
 import json
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,12 @@ from .checkpoints import read_checkpoint, save_checkpoint, wrong
 from .curves import write_curves
 from .distributed import Group, restarted
 from .errors import CheckpointError, I3DError, shown
-from .files import make_folder, write_text
+from .files import held, make_folder, remove_leftovers, write_text
 from .learner import Learner
 from .recipes import TrainOptions, changed_options
 
-LAST, BEST, CONFIG = "last.pt", "best.pt", "config.json"
+LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
+WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
 Row = dict[str, Any]
 
 
@@ -67,10 +70,39 @@ class RunFolder:
             return SummaryWriter(str(self.path))
         return None
 
-    def check(self, *, resume: bool) -> None:
-        """Make the folder. Raises I3DError if a run is there that is not to be resumed, or none that is."""
-        if self.group.first:
-            make_folder(self.path)
+    @contextlib.contextmanager
+    def opened(self, *, resume: bool) -> Iterator[None]:
+        """Make the folder, keep other runs out of it until the end of the block, and clear away what a killed one left.
+
+        Raises I3DError if a run is there that is not to be resumed, or none that is; if another process is at work in it;
+        and if it holds files of others under the names that a run writes.
+        """
+        with contextlib.ExitStack() as stack:
+            complaint = None
+            try:
+                if self.group.first:
+                    make_folder(self.path)
+                    stack.enter_context(held(self.path))
+                    self._check_files()
+            except I3DError as error:
+                complaint = str(error)
+            if complaint := next((text for text in self.group.gather(complaint) if text is not None), None):
+                raise I3DError(complaint)
+            self._check(resume=resume)
+            for name in WRITTEN if self.group.first else ():
+                remove_leftovers(self.path / name)
+            yield
+
+    def _check_files(self) -> None:
+        """Raise I3DError for files that a run would replace, where none has been in the folder."""
+        found = [name for name in WRITTEN if os.path.lexists(self.path / name)]
+        if found and not (self.last.exists() or is_record(self.path / CONFIG)):
+            raise I3DError(
+                f"files of others: {shown(self.path)}: got {', '.join(found)} and no run that wrote them; choose another --out"
+            )
+
+    def _check(self, *, resume: bool) -> None:
+        """Raise I3DError if a run is there that is not to be resumed, or none that is."""
         seen = self.group.gather(self.last.exists())
         there, again = any(seen), any(self.group.gather(restarted()))  # torchrun counts on each machine by itself
         if there and not all(seen):
@@ -134,7 +166,7 @@ class RunFolder:
         save_checkpoint(learner.net, self.last, training=training)
         self.log(progress)
         if progress.history:
-            write_curves(self.path / "curves.png", progress.history, metric=metric)
+            write_curves(self.path / CURVES, progress.history, metric=metric)
         if self.events is not None:
             for row in progress.history[self.in_events :]:
                 for name, value in row.items():
@@ -145,7 +177,7 @@ class RunFolder:
     def log(self, progress: Progress) -> None:
         """Write log.csv, which between two last.pt is ahead of it."""
         if self.group.first:
-            write_text(self.path / "log.csv", as_csv(progress.history))
+            write_text(self.path / LOG, as_csv(progress.history))
 
     def keep_best(self, learner: Learner) -> None:
         """Write best.pt."""
@@ -164,7 +196,15 @@ class RunFolder:
             "torch": torch.__version__,
         }
         write_text(self.path / CONFIG, json.dumps(record, indent=1) + "\n")
-        write_text(self.path / "classes.txt", "".join(f"{name}\n" for name in learner.net.classes or ()))
+        write_text(self.path / CLASSES, "".join(f"{name}\n" for name in learner.net.classes or ()))
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is the config.json of a run."""
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads(path.read_text("utf-8"))
+        return isinstance(record, dict) and str(record.get("tool")).startswith("i3d ")
+    return False
 
 
 def not_the_same_run(path: Path, changed: list[str]) -> I3DError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,31 @@ from .errors import I3DError, shown
 from .files import make_folder
 
 Logits = dict[str, NDArray[np.float32]]
+LOG_NAME = re.compile(r"scores\.\d+\.jsonl")
+
+
+def log_files(out: Path) -> list[Path]:
+    """The logs of all processes of the evaluations that wrote to a folder."""
+    return sorted(path for path in out.glob("scores.*.jsonl") if LOG_NAME.fullmatch(path.name))
+
+
+def has_record(out: Path) -> bool:
+    """Whether an evaluation has left a record of scores in a folder. Raises I3DError."""
+    return any("fingerprint" in record for record in records(out))
+
+
+def records(out: Path) -> Iterator[dict[str, Any]]:
+    """Every record of every log in a folder, but for lines that were cut off. Raises I3DError."""
+    for path in log_files(out):
+        try:
+            with open(path, "rb") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError):
+                        record = json.loads(line)
+                        if isinstance(record, dict):
+                            yield record
+        except OSError as error:
+            raise I3DError(f"cannot read: {shown(path)}: {error.strerror}; choose another --out") from error
 
 
 class ScoreLog:
@@ -37,7 +63,7 @@ class ScoreLog:
         Raises I3DError if they were computed with other weights or by another protocol.
         """
         found: dict[str, Logits] = {}
-        for record in self._records():
+        for record in records(self.out):
             if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
                 raise I3DError(
                     f"scores of another making: {shown(self.out)}: they were computed with other weights, flow or "
@@ -46,16 +72,6 @@ class ScoreLog:
             if "video" in record:
                 found[record["video"]] = {stream: decoded(text) for stream, text in record["logits"].items()}
         return found
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        for path in sorted(self.out.glob("scores.*.jsonl")):
-            try:
-                with open(path, "rb") as file:
-                    for line in file:
-                        with contextlib.suppress(ValueError):
-                            yield json.loads(line)
-            except OSError as error:
-                raise I3DError(f"cannot read: {shown(path)}: {error.strerror}; choose another --out") from error
 
     def add(self, video: str, logits: Logits) -> None:
         """Keep the logits (K,) of a video's streams."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ class Scores:
     labels: NDArray[np.int64] | None = None
 
 
-def write_scores(path: str | Path, scores: Scores) -> None:
+def write_scores(path: str | Path, scores: Scores, *, overwrite: bool = True) -> None:
     """An .npz of `paths` (V,), `classes` (K,), the logits (V,K) of each stream under its name, and `labels` if known."""
     labels = {} if scores.labels is None else {"labels": scores.labels}
-    write_npz(path, paths=list(scores.paths), classes=list(scores.classes), **labels, **scores.logits)
+    names = {"paths": list(scores.paths), "classes": list(scores.classes)}
+    write_npz(path, {**names, **labels, **scores.logits}, overwrite=overwrite)
 
 
 def read_scores(path: str | Path) -> Scores:
@@ -97,6 +98,7 @@ def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
     return Scores(first.paths, first.classes, {s: logits[s] for s in STREAMS if s in logits}, labels)
 
 
-def write_npz(path: str | Path, **arrays: Any) -> None:
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:  # a file, as np.savez adds .npz to names
+def write_npz(path: str | Path, arrays: Mapping[str, Any], *, overwrite: bool = True) -> None:
+    """Write arrays under their names, whole or not at all. Raises I3DError."""
+    with atomic_write(path, overwrite=overwrite) as temporary, open(temporary, "wb") as file:  # np.savez adds .npz to names
         np.savez(file, **arrays)

@@ -81,7 +81,7 @@ class Text:
 Shape = Line | Box | Text
 
 
-def plotted(predictions: Iterable[Prediction], path: str | Path, *, top_k: int) -> Iterator[Prediction]:
+def plotted(predictions: Iterable[Prediction], path: str | Path, *, top_k: int, overwrite: bool = True) -> Iterator[Prediction]:
     """The predictions of a video's windows, passed on; after the last, their plot is written to a .png or .svg file.
 
     It shows the fused probability of the classes that are ever among the `top_k`. Raises I3DError.
@@ -92,7 +92,7 @@ def plotted(predictions: Iterable[Prediction], path: str | Path, *, top_k: int) 
         yield prediction
     svg = Path(path).suffix.lower() == ".svg"
     shapes = plot(seen, top_k=top_k, ascii_only=not svg)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(as_svg(shapes, title=shown(Path(seen[0].video).name)) if svg else as_png(shapes))
 
 

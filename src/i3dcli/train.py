@@ -107,16 +107,15 @@ def train(
         net = build_network(dataset, options, note=say)
         data = RunData(dataset, options, net.preprocessing, group, device=chosen, workers=workers, note=say)
         folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step)
-        folder.check(resume=resume)
-        learner = Learner(
-            net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
-        )
-        state = folder.open(learner)
-        report_missing(dataset, say, strict=options.strict)
-        report_absent(data.train, dataset.classes, say)
-        begun = f"; going on after step {state.step}" if state.step else ""
-        say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
-        with contextlib.closing(data):
+        with folder.opened(resume=resume), contextlib.closing(data):
+            learner = Learner(
+                net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
+            )
+            state = folder.open(learner)
+            report_missing(dataset, say, strict=options.strict)
+            report_absent(data.train, dataset.classes, say)
+            begun = f"; going on after step {state.step}" if state.step else ""
+            say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
             return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
 
 

@@ -1,0 +1,52 @@
+"""The folder that an evaluation writes to: one process's or group's at a time, and nothing of others in it is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .distributed import Group
+from .errors import I3DError, shown
+from .files import held, make_folder
+from .score_log import has_record, log_files
+
+RESULTS = ("metrics.json", "scores.npz", "per_class.csv", "confusion.csv", "report.html")
+
+
+@contextlib.contextmanager
+def result_folders(folders: Sequence[Path], group: Group, *, resumable: bool, overwrite: bool) -> Iterator[None]:
+    """Keep other processes out of these folders until the end of the block, and make sure that results may be written there.
+
+    They may where there are none, or with `overwrite`; and where the evaluation is `resumable`, beside the record of scores
+    that one before has left, which `overwrite` removes. Raises I3DError on every process of the group.
+    """
+    with contextlib.ExitStack() as stack:
+        complaint = None
+        try:
+            for folder in folders if group.first else ():
+                make_folder(folder)
+                stack.enter_context(held(folder))
+            if group.first and not overwrite:
+                recorded = resumable and any(map(has_record, folders))
+                check_results(folders, recorded=recorded)
+            for folder in folders if group.first and overwrite and resumable else ():
+                for path in log_files(folder):
+                    path.unlink()
+        except I3DError as error:
+            complaint = str(error)
+        if complaint := next((text for text in group.gather(complaint) if text is not None), None):
+            raise I3DError(complaint)
+        yield
+
+
+def check_results(folders: Sequence[Path], *, recorded: bool) -> None:
+    """Raise I3DError where a folder holds a file that results would replace, and no record of scores tells whose they are."""
+    for folder in folders:
+        names = [*RESULTS, *(path.name for path in log_files(folder))]
+        found = [name for name in names if (folder / name).exists()]
+        if found and not (recorded or has_record(folder)):
+            raise I3DError(
+                f"files are there: {shown(folder)}: got {', '.join(found)}, which are of no evaluation to go on with; "
+                "choose another --out, or --overwrite to replace them"
+            )
