@@ -292,6 +292,18 @@ def test_what_a_killed_overwrite_left_is_cleared_away(tmp_path):
     assert contents(tmp_path / "out") == whole
 
 
+def test_what_was_left_of_work_on_a_place_that_is_another_now_is_cleared_away(tmp_path):
+    film = clip(tmp_path / "in" / "film.mp4")
+    for rest in (".film.partial", ".film.old"):
+        (tmp_path / "out" / rest).mkdir(parents=True)
+        (tmp_path / "out" / rest / MARK).touch()
+    strangers(tmp_path / "out" / ".film~0.partial")
+    clip(tmp_path / "in" / "film" / "scene.mp4")
+    assert extract(tmp_path / "in", "--out", tmp_path / "out").exit_code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"film", "film.mp4", ".film~0.partial"}
+    assert flow_of(tmp_path / "out", "film", film) == 2
+
+
 def test_folders_that_were_made_for_what_failed_go_again(tmp_path):
     clip(tmp_path / "in" / "a" / "b" / "one.mp4", 1)
     assert "too short for flow" in extract(tmp_path / "in", "--out", tmp_path / "out").stderr

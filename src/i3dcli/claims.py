@@ -74,6 +74,15 @@ class Claims:
             and not any(os.path.lexists(path / FLOW_SIDECAR) for path in above)
         )
 
+    def _clear_other_leftovers(self, found: Found, claim: Claim) -> None:
+        """Remove what a killed process left where it worked on a video whose place was another then."""
+        for folder in (self.out / place for place in candidates(found.key, found.path)):
+            for path in beside(folder):
+                if path.parent.is_dir() and path not in beside(claim.folder) and os.path.lexists(path) and is_ours(path):
+                    with locked(path) as ours:
+                        if ours:
+                            remove(path)
+
     def is_clean(self, folder: Path) -> bool:
         """Whether nobody is at work on a folder, nor was killed at it, as while redoing one that is finished."""
         return not any(os.path.lexists(path) and is_ours(path) for path in beside(folder))
@@ -89,6 +98,7 @@ class Claims:
             with locked(self.out, wait=True):
                 claim = Claim(self, self.choose(found, places))
                 claim.begin()
+                self._clear_other_leftovers(found, claim)
             with locked(claim.work) as ours:
                 if not ours:
                     yield None

@@ -9,6 +9,7 @@ are named, so that neither their order nor the number of processes changes it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -25,6 +26,7 @@ HASHED = re.compile(r"~[0-9a-f]{16}$")  # ends the names of places that are at t
 RESERVED = re.compile(rf"\.*|{re.escape(FLOW_SIDECAR)}|\..*\.(partial|old|tmp)", re.IGNORECASE)  # names that we use besides
 LONGEST_NAME = 255 - len("..partial")  # bytes, as file systems allow 255, and the folder to work in has a longer name
 KEPT_OF_NAME = 100  # bytes of a name that are kept before its hash
+CACHED_NAMES = 100_000  # as the names of folders come again and again
 DIGEST_BYTES = 65536  # of the start and of the end of a video, which tell it from another of the same size
 
 Place = Path  # relative to the output folder
@@ -86,7 +88,12 @@ def parents(place: Parts) -> Iterator[Parts]:
 
 def folded(place: Place) -> Parts:
     """The names of a place as file systems compare them that tell neither case nor Unicode forms apart."""
-    return tuple(unicodedata.normalize("NFC", name.casefold()).rstrip(" .") or name for name in place.parts)
+    return tuple(map(folded_name, place.parts))
+
+
+@functools.lru_cache(maxsize=CACHED_NAMES)
+def folded_name(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold()).rstrip(" .") or name
 
 
 def is_usable(place: Place) -> bool:
@@ -95,11 +102,15 @@ def is_usable(place: Place) -> bool:
     return (
         bool(names)
         and not place.is_absolute()
-        and not any(RESERVED.fullmatch(name) for name in names)
-        and folded(Path(names[0])) != (FAILURES,)
+        and all(map(is_usable_name, names))
+        and folded_name(names[0]) != FAILURES
         and not HASHED.search(names[0])
-        and max(len(os.fsencode(name)) for name in names) <= LONGEST_NAME
     )
+
+
+@functools.lru_cache(maxsize=CACHED_NAMES)
+def is_usable_name(name: str) -> bool:
+    return not RESERVED.fullmatch(name) and len(os.fsencode(name)) <= LONGEST_NAME
 
 
 def path_hash(video: Path) -> str:
