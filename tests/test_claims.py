@@ -30,6 +30,12 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+def assert_none_in_another(out):
+    """No folder of flow lies in another one."""
+    folders = [path.parent for path in out.rglob("flow.json")]
+    assert folders and not [(one, two) for one in folders for two in folders if one in two.parents]
+
+
 def flow_of(out, key, path):
     """How many flows a reader of the output folder finds for a video."""
     return len(FlowFolder(out).open(Path(key), path))
@@ -57,6 +63,7 @@ def test_a_video_beside_a_folder_of_its_name_takes_nothing_from_it(tmp_path):
     result = extract(tmp_path / "in", "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (0, "1 extracted, 2 kept\n")
     after = contents(tmp_path / "out")
+    assert_none_in_another(tmp_path / "out")
     assert before.items() <= after.items() and flow_of(tmp_path / "out", "film", film) == 5
     for name, count in (("scene1", 3), ("scene2", 4)):
         assert flow_of(tmp_path / "out", f"film/{name}", tmp_path / "in" / "film" / f"{name}.mp4") == count
@@ -129,17 +136,15 @@ def test_two_videos_of_one_name_both_have_flow_in_whatever_order_they_come(tmp_p
     assert [flow_of(tmp_path / "out", "x", video) for video in (first, second)] == [3, 4]
 
 
-def test_two_copies_of_a_video_have_a_place_each_and_one_that_was_moved_keeps_its_own(tmp_path):
+def test_two_copies_of_a_video_have_a_place_each_and_keep_it(tmp_path):
     first = clip(tmp_path / "a" / "x.mp4", 4)
     (tmp_path / "b").mkdir()
     second = Path(shutil.copy(first, tmp_path / "b" / "x.mp4"))
+    assert extract(second, "--out", tmp_path / "out").stdout == f"{tmp_path}/out/x\n"
     result = extract(first, second, "--out", tmp_path / "out")
-    assert result.stderr == "2 extracted\n" and len(set(result.stdout.splitlines())) == 2
-    assert extract(second, "--out", tmp_path / "out").stderr == "1 kept\n"
-    moved = tmp_path / "c" / "x.mp4"
-    (tmp_path / "a").rename(tmp_path / "c")
-    assert extract(moved, "--out", tmp_path / "other").exit_code == 0
-    shutil.rmtree(tmp_path / "c")
+    assert result.stderr == "1 extracted, 1 kept\n" and len(set(result.stdout.splitlines())) == 2
+    assert extract(second, first, "--out", tmp_path / "out").stderr == "2 kept\n"
+    assert extract(second, "--out", tmp_path / "out").stdout == f"{tmp_path}/out/x\n"
 
 
 def test_flow_of_a_video_that_lies_elsewhere_now_is_kept_and_that_of_another_of_its_size_is_not_taken(tmp_path):
@@ -166,6 +171,7 @@ def test_flow_of_the_version_before_is_found_where_it_is(tmp_path):
     sidecar.write_text(json.dumps({key: record[key] for key in record if key not in ("source_path_hash", "source_digest")}))
     result = extract(tmp_path / "in", "--out", tmp_path / "out")
     assert result.stderr == "1 extracted, 1 kept\n" and f"{tmp_path}/out/x\n" in result.stdout
+    assert_none_in_another(tmp_path / "out")
     assert flow_of(tmp_path / "out", "x/y", tmp_path / "in" / "x" / "y.mp4") == 4
 
 

@@ -232,6 +232,17 @@ def test_two_that_write_one_file_at_a_time_do_not_disturb_each_other(tmp_path):
     assert (tmp_path / "file").read_text() == "first" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_the_temporary_file_of_another_process_that_begins_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    def replaced(source, target, replace=os.replace):
+        replace(source, target)
+        Path(source).write_text("another's")
+
+    monkeypatch.setattr(os, "replace", replaced)
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("ours")
+    assert temporary.read_text() == "another's" and (tmp_path / "file").read_text() == "ours"
+
+
 def test_a_file_that_came_meanwhile_stays_and_what_was_written_is_kept_beside_it(tmp_path):
     with atomic_write(tmp_path / "new.npz", overwrite=False) as temporary:
         temporary.write_text("ours")

@@ -109,17 +109,19 @@ def test_what_lies_in_the_folder_is_never_chosen(tmp_path):
             folder = Claims(out).choose(video, options)
             avoided += folder != out / options[0]
             assert folder in [out / place for place in options] and not folder.is_symlink() and not folder.exists()
-            assert not any(path.is_file() for path in folder.parents if path != out and path.is_relative_to(out))
+            above = [path for path in folder.parents if path != out and path.is_relative_to(out)]
+            assert not any(path.is_file() or (path / "flow.json").exists() for path in above)
         assert sorted(out.rglob("*")) == before
     assert avoided > 100
 
 
 def lay_something(rng, path):
-    """A file, a folder with a file, or a link that leads nowhere, at a path or above or below it."""
+    """A file, a folder with a file, flow, or a link that leads nowhere, at a path or above or below it."""
     path = rng.choice((path, path.parent, path / "more")) if path.parent.parent.exists() else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        rng.choice((Path.touch, lambda p: (p.mkdir(), (p / "notes.txt").touch()), lambda p: p.symlink_to("nowhere")))(path)
+        folders = [lambda p, name=name: (p.mkdir(), (p / name).touch()) for name in ("notes.txt", "flow.json")]
+        rng.choice((Path.touch, *folders, lambda p: p.symlink_to("nowhere")))(path)
     except OSError:  # something is there already
         pass
 
