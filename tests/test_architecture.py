@@ -33,10 +33,10 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "flow.threads",
         "flow._tvl1_cpu",
     ),
-    ("datasets", "annotations", "lists"),
+    ("datasets", "annotations", "lists", "entries"),
     ("places",),
-    ("files",),
-    ("defaults", "errors", "__init__"),
+    ("class_names", "files"),
+    ("file_names", "defaults", "errors", "__init__"),
 )
 ORDER = [module for row in LAYERS for module in row]
 MODULES = sorted(SOURCE.rglob("*.py"))

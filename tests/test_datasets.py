@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from i3dcli import DatasetError
+from i3dcli.class_names import read_class_names
 from i3dcli.datasets import FORMATS, load_dataset, report_absent, report_missing, scored_part, with_validation
-from i3dcli.lists import read_class_names
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,21 @@ def test_a_folder_of_classes_is_read_in_the_order_of_their_names(tmp_path):
     assert dataset.classes == ("jump", "run") and dataset.test == () == dataset.missing and not dataset.multi_label
     assert listed(dataset.train) == [("jump/a", (0,)), ("jump/deep/c", (0,)), ("run/b", (1,))]
     assert dataset.train[0].path == tmp_path / "jump/a.AVI" and dataset.train[0].spans == ()
+
+
+def test_what_systems_leave_behind_is_no_class_and_no_list(tmp_path):
+    left = ("__MACOSX/run/._a.mp4", "__MACOSX/b.mp4", "lost+found/c.mp4", "@eaDir/d.mp4", "run/._a.mp4", ".DS_Store")
+    make(tmp_path / "v", "run/a.mp4", "jump/b.mp4", *left)
+    assert load_dataset(tmp_path / "v").summary == "folder: 2 train, 2 classes"
+    make(tmp_path / "p", "train/run/a.mp4", "train/jump/b.mp4", "__MACOSX/train/run/._a.mp4")
+    assert load_dataset(tmp_path / "p").summary == "folder: 2 train, 2 classes"
+    for name in ("wave", "._wave"):
+        write(tmp_path / f"h/{name}_test_split1.txt", "e.avi 1\nf.avi 2\n")
+    make(tmp_path / "h", "videos/wave/e.avi", "videos/wave/f.avi")
+    assert load_dataset(tmp_path / "h").classes == ("wave",)
+    write(tmp_path / "k/a.csv", KINETICS + "x,e,0,10,train\n")
+    make(tmp_path / "k", "__MACOSX/e.mp4", "x/e.mp4")
+    assert [sample.path for sample in load_dataset(tmp_path / "k/a.csv").train] == [tmp_path / "k/x/e.mp4"]
 
 
 def test_a_folder_of_numbered_pictures_is_a_video_but_the_folder_of_a_class_is_not(tmp_path):

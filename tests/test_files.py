@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from i3dcli import DatasetError, I3DError
+from i3dcli.class_names import read_class_names
 from i3dcli.errors import shown
-from i3dcli.files import atomic_write, check_writable, find_videos, locked, read_labels
+from i3dcli.file_names import frame_names
+from i3dcli.files import atomic_write, check_writable, find_videos, locked, picture_paths
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -109,20 +111,20 @@ def test_a_file_whose_name_starts_with_at_is_a_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("content", "text"), [(b"", "it is empty"), (b"a\0b", "it is not text")])
 def test_what_is_no_list_is_refused(tmp_path, content, text):
     (tmp_path / "list.txt").write_bytes(content)
-    for read in (read_labels, lambda path: find_videos(f"@{path}")):
+    for read in (read_class_names, lambda path: find_videos(f"@{path}")):
         with pytest.raises(DatasetError, match=text):
             read(tmp_path / "list.txt")
 
 
 def test_the_mark_that_windows_puts_before_a_text_is_no_part_of_it(tmp_path):
     (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfjump\r\nrun\r\n")
-    assert read_labels(tmp_path / "classes.txt") == ("jump", "run")
+    assert read_class_names(tmp_path / "classes.txt") == ("jump", "run")
 
 
 def test_a_name_that_two_classes_have_is_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("jump\nrun\njump\n")
     with pytest.raises(DatasetError, match=r"^duplicate class name: .*classes\.txt: got 'jump' twice; give each class its own"):
-        read_labels(tmp_path / "classes.txt")
+        read_class_names(tmp_path / "classes.txt")
 
 
 def test_names_that_are_not_unicode_can_be_shown():
@@ -204,7 +206,7 @@ def test_what_is_no_path_is_to_be_downloaded_first(tmp_path, monkeypatch, name, 
 def test_labels_that_are_not_utf8_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_bytes("caf\xe9\n".encode("latin-1"))
     with pytest.raises(DatasetError, match=r"^not a list of classes: .*labels.txt: got bytes that are not UTF-8; save it"):
-        read_labels(tmp_path / "labels.txt")
+        read_class_names(tmp_path / "labels.txt")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
@@ -264,3 +266,39 @@ def test_a_long_name_has_a_temporary_file_that_can_be_made(tmp_path):
         with atomic_write(tmp_path / name) as temporary:
             temporary.write_text(name)
         assert (tmp_path / name).read_text() == name
+
+
+# What systems leave behind
+
+
+LEFT = (
+    *("._clip.mp4", "__MACOSX/._clip.mp4", "__MACOSX/clip.mp4", ".Trashes/old.mp4"),
+    *("@eaDir/clip.mp4/SYNOVIDEO_1.jpg", "@eaDir/clip.mp4/SYNOVIDEO_2.jpg", "#recycle/old.mp4"),
+    *("$RECYCLE.BIN/old.mp4", "System Volume Information/old.mp4", "lost+found/old.mp4"),
+)
+
+
+def test_what_systems_leave_behind_is_no_video(tmp_path):
+    touch(tmp_path, "clip.mp4", *LEFT, *(f"deep/{name}" for name in LEFT))
+    assert found_in(tmp_path) == ["clip.mp4"]
+    assert find_videos(str(tmp_path / "._clip.mp4"))[0].path == tmp_path / "._clip.mp4"  # whoever names it means it
+
+
+def test_what_macos_leaves_behind_is_no_picture_of_a_video(tmp_path):
+    touch(tmp_path, "a/1.jpg", "a/2.jpg", "a/._1.jpg", "a/._2.jpg", "a/._thumb.mp4", "b/._1.jpg", "b/._2.jpg")
+    assert found_in(tmp_path) == ["a"] and [path.name for path in picture_paths(tmp_path / "a")] == ["1.jpg", "2.jpg"]
+
+
+def test_a_name_of_digits_that_are_no_numbers_is_sorted_too():
+    assert frame_names(["a²1.jpg", "²2.jpg", "x10.jpg", "x9.jpg", "²1.jpg", "²no.jpg"]) == [
+        *("a²1.jpg", "x9.jpg", "x10.jpg", "²1.jpg", "²2.jpg")
+    ]
+
+
+def test_a_list_may_name_a_video_that_starts_as_a_comment_does(tmp_path):
+    touch(tmp_path, "#122_A_0.avi")
+    (tmp_path / "list.txt").write_text("# mine\n#122_A_0.avi\n")
+    assert [found.path.name for found in find_videos(f"@{tmp_path / 'list.txt'}")] == ["#122_A_0.avi"]
+    (tmp_path / "list.txt").write_text("# mine\n")
+    with pytest.raises(DatasetError, match=r"^empty list: .*list\.txt: got comments only, expected one entry per line"):
+        find_videos(f"@{tmp_path / 'list.txt'}")

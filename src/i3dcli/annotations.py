@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import math
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from .class_names import read_class_names
 from .errors import DatasetError, shown
-from .files import FLOW_SIDECAR, VIDEO_SUFFIXES, read_lines
-from .lists import PARTS, ClassIds, Request, Row, Source, check_ids, lists_of, part_files, read_class_names, same_name
+from .file_names import VIDEO_SUFFIXES, is_debris, is_passed_over
+from .files import FLOW_SIDECAR, as_on_disk, decoded, read_lines, read_text
+from .lists import PARTS, ClassIds, Request, Row, Source, check_ids, lists_of, part_files, same_name
 
 PLACES = {  # where the videos of official annotations usually lie, from the folder of the annotations
     "ucf101": (".", "UCF-101", "videos", "../UCF-101", "../UCF101", "../videos"),
@@ -19,6 +23,8 @@ PLACES = {  # where the videos of official annotations usually lie, from the fol
     "charades": (".", *(f"{up}{name}" for up in ("", "../") for name in ("Charades_v1_480", "Charades_v1", "Charades_v1_rgb"))),
 }
 CHARADES_CLASSES = 157
+SECONDS = re.compile(r"([0-9]{1,9}(\.[0-9]*)?)?")
+JSON_BYTES = 64 << 20  # of annotations; those of Charades have 2 MB
 
 Action = tuple[int, float, float]  # class id from 0, start and end in seconds
 
@@ -34,7 +40,7 @@ def is_ucf101(path: Path) -> bool:
 def is_hmdb51(path: Path) -> bool:
     """Whether a folder holds HMDB-51's test_train_splits, or mmaction2's lists of them in UCF-101's layout."""
     names = os.listdir(path) if path.is_dir() else [path.name]
-    if any(re.fullmatch(r".+_test_split\d\.txt", name) for name in names):
+    if any(re.fullmatch(r".+_test_split\d\.txt", name) and not is_debris(name) for name in names):
         return True
     folder = path if path.is_dir() else path.parent
     return is_ucf101(path) and len(read_class_names(folder / "classInd.txt")) == 51
@@ -54,7 +60,18 @@ def video_root(request: Request, format: str, names: list[str]) -> Path:
     if request.root is not None:
         return request.root
     places = [Path(os.path.normpath(request.folder / place)) for place in PLACES[format]]
-    return next((place for place in places if any((place / name).exists() for name in names)), request.folder)
+    return next((place for place in places if any(is_in(place, name) for name in names)), request.folder)
+
+
+def is_in(folder: Path, name: str) -> bool:
+    """Whether there is anything at a listed name below a folder."""
+    return os.path.exists(os.path.join(folder, as_on_disk(folder, name)))
+
+
+def listed_row(root: Path, name: str, label: int) -> Row:
+    """The row of a listed name below `root`."""
+    path = root / as_on_disk(root, name)
+    return Row(path, (label,), os.path.exists(path))
 
 
 def read_ucf101(request: Request, format: str = "ucf101") -> Source:
@@ -70,20 +87,27 @@ def read_ucf101(request: Request, format: str = "ucf101") -> Source:
         )
     names = request.classes or read_class_names(folder / "classInd.txt")
     ids = ClassIds(names, folder)
-    listed = {part: [re.sub(r"\s+\d+$", "", line) for line in read_lines(file)] for part, file in files.items()}
+    listed = {part: [without_number(line) for line in read_lines(file)] for part, file in files.items()}
     root = video_root(request, format, [name for part in listed.values() for name in part])
     rows = {
-        part: [Row(root / line, (ids[Path(line).parent.name],), (root / line).exists()) for line in lines]
-        for part, lines in listed.items()
+        part: [listed_row(root, name, ids[Path(name.replace("\\", "/")).parent.name]) for name in names]
+        for part, names in listed.items()
     }
     return Source(rows, names, root, split=split, notes=("ids 1-based → 0-based",))
+
+
+def without_number(line: str) -> str:
+    """A line without the number that ends it, if one does."""
+    name, *number = line.rsplit(maxsplit=1)
+    return name if number and re.fullmatch("[0-9]+", number[0]) else line
 
 
 def read_hmdb51(request: Request) -> Source:
     """HMDB-51's `<class>_test_split<n>.txt` with `<video>.avi 0|1|2` for unused, train, test; classes are sorted names."""
     split = split_number(request)
     pattern = re.compile(rf"(.+)_test_split{split}\.txt")
-    files = {match[1]: request.folder / name for name in os.listdir(request.folder) if (match := pattern.fullmatch(name))}
+    found = [name for name in os.listdir(request.folder) if not is_debris(name)]
+    files = {match[1]: request.folder / name for name in found if (match := pattern.fullmatch(name))}
     if not files:
         return read_ucf101(request, "hmdb51")
     names = request.classes or tuple(sorted(files))
@@ -94,23 +118,22 @@ def read_hmdb51(request: Request) -> Source:
             video, _, use = line.rpartition(" ")
             if use not in ("0", "1", "2") or not video:
                 raise DatasetError(
-                    f"no split line: {shown(file)}: got {shown(line)!r}, expected a video and 0, 1 or 2; mend it"
+                    f"no split line: {shown(file)}: got {shown(line[:200])!r}, expected a video and 0, 1 or 2; mend it"
                 )
             if use != "0":
                 listed["train" if use == "1" else "test"].append((name, f"{name}/{video.strip()}"))
     root = video_root(request, "hmdb51", [video for part in listed.values() for _, video in part])
-    rows = {
-        part: [Row(root / video, (ids[name],), (root / video).exists()) for name, video in videos]
-        for part, videos in listed.items()
-    }
+    rows = {part: [listed_row(root, video, ids[name]) for name, video in videos] for part, videos in listed.items()}
     return Source(rows, names, root, split=split)
 
 
 def first_line(path: Path) -> str:
     """The first line of a text file, or nothing."""
+    if not os.path.isfile(path):
+        return ""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.readline(10_000)
+        with open(path, "rb") as file:
+            return decoded(file.read(10_000), errors="ignore").partition("\n")[0].strip("\r")
     except (OSError, UnicodeDecodeError):
         return ""
 
@@ -134,11 +157,10 @@ def is_charades(path: Path) -> bool:
 def csv_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV with a header, by column; raises DatasetError."""
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            rows = [dict(zip(header, (cell.strip() for cell in row), strict=False)) for row in reader if row]
-    except (OSError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+        header = [name.strip().lower() for name in next(reader, [])]
+        rows = [dict(zip(header, (cell.strip() for cell in row), strict=False)) for row in reader if row]
+    except csv.Error as error:
         raise DatasetError(f"cannot read the CSV: {shown(path)}: {error}; give the path of a CSV with a header") from error
     if not rows:
         raise DatasetError(f"empty list: {shown(path)}: expected a header and one video per line")
@@ -151,13 +173,13 @@ def find_by_stem(root: Path, stems: set[str], *, depth: int) -> dict[str, list[P
     for parent, folders, files in os.walk(root, followlinks=True):
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)
-            if stem in stems and suffix.lower() in VIDEO_SUFFIXES:
+            if stem in stems and suffix.lower() in VIDEO_SUFFIXES and not is_debris(name):
                 found.setdefault(stem, []).append(Path(parent, name))
         for name in sorted(set(folders) & stems):
             if not os.path.exists(os.path.join(parent, name, FLOW_SIDECAR)):
                 found.setdefault(name, []).append(Path(parent, name))
         deepest = len(Path(parent).relative_to(root).parts) >= depth
-        folders[:] = [] if deepest else sorted(name for name in folders if name not in stems and not name.startswith("."))
+        folders[:] = [] if deepest else sorted(name for name in folders if name not in stems and not is_passed_over(name))
     return found
 
 
@@ -174,7 +196,7 @@ def read_kinetics(request: Request) -> Source:
     found = find_by_stem(root, {stem for clip in clips for stem in clip.stems}, depth=2)
     parts: dict[str, list[Row]] = {}
     for clip in clips:
-        exact = [root / clip.path] if clip.path and (root / clip.path).exists() else []
+        exact = [root / as_on_disk(root, clip.path)] if clip.path and is_in(root, clip.path) else []
         matches = [path for stem in clip.stems for path in found.get(stem, [])]
         mine = [path for path in matches if same_name(path.parent.name) == same_name(clip.label)]
         flat = [path for path in matches if path.parent.name not in ids]  # not in the folder of another class
@@ -190,7 +212,7 @@ class Clip(NamedTuple):
 
     part: str
     label: str  # empty where there is none
-    path: Path | None  # where the line names a file
+    path: str | None  # where the line names a file
     stems: tuple[str, ...]  # what its file may be called otherwise
 
 
@@ -201,15 +223,15 @@ def kinetics_clips(file: Path, part: str) -> list[Clip]:
         name = row.get("youtube_id") or row.get("video", "")
         split = row.get("split") or part
         times = [row.get("time_start") or row.get("start", ""), row.get("time_end") or row.get("end", "")]
-        if not name or split.lower() not in PARTS or not all(re.fullmatch(r"(\d+(\.\d*)?)?", time) for time in times):
+        if not name or split.lower() not in PARTS or not all(SECONDS.fullmatch(time) for time in times):
             raise DatasetError(
-                f"no Kinetics line: {shown(file)}: got {shown(','.join(row.values()))!r}, "
+                f"no Kinetics line: {shown(file)}: got {shown(','.join(row.values())[:200])!r}, "
                 "expected label,youtube_id,time_start,time_end,split; mend it"
             )
         is_file = Path(name).suffix.lower() in VIDEO_SUFFIXES
         timed = "_".join([name, *(f"{int(float(time)):06d}" for time in times if time)])
         label = row.get("label") or row.get("label_name", "")
-        clips.append(Clip(PARTS[split.lower()], label, Path(name) if is_file else None, () if is_file else (timed, name)))
+        clips.append(Clip(PARTS[split.lower()], label, name if is_file else None, () if is_file else (timed, name)))
     return clips
 
 
@@ -243,7 +265,7 @@ def charades_csv(file: Path) -> dict[str, list[Action]]:
     for row in csv_rows(file):
         actions = [action.split() for action in row.get("actions", "").split(";") if action]
         try:
-            timed = [(int(name.removeprefix("c")), float(start), float(end)) for name, start, end in actions]
+            timed = [as_action(int(name.removeprefix("c")), float(start), float(end)) for name, start, end in actions]
             videos.setdefault(row["id"], []).extend(timed)
         except (KeyError, ValueError) as error:
             raise DatasetError(
@@ -256,13 +278,21 @@ def charades_csv(file: Path) -> dict[str, list[Action]]:
 def charades_json(file: Path) -> dict[str, dict[str, list[Action]]]:
     """The actions of each video by part: `{"<id>": {"subset": "training", "actions": [[92, 11.9, 21.2]]}}` (pytorch-i3d)."""
     parts: dict[str, dict[str, list[Action]]] = {}
+    text = read_text(file, limit=JSON_BYTES)
     try:
-        for stem, video in json.loads(file.read_text("utf-8-sig")).items():
-            actions = [(int(label), float(start), float(end)) for label, start, end in video["actions"]]
+        for stem, video in json.loads(text).items():
+            actions = [as_action(label, float(start), float(end)) for label, start, end in video["actions"]]
             parts.setdefault(PARTS[video["subset"]], {})[stem] = actions
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"no Charades JSON: {shown(file)}: expected "
             '{"<id>": {"subset": "training", "actions": [[92, 11.9, 21.2]]}}; give such a file, or a CSV'
         ) from error
     return parts
+
+
+def as_action(label: Any, start: float, end: float) -> Action:
+    """An action, of numbers as they may be; raises ValueError for a class that is no integer, and for endless times."""
+    if type(label) is not int or not (math.isfinite(start) and math.isfinite(end)):
+        raise ValueError(f"expected an integer and two finite numbers, got {label!r}, {start}, {end}")
+    return label, start, end

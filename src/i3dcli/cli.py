@@ -79,7 +79,7 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 @click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Labels to print.")
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.option(
-    "--labels", type=NAME, metavar="FILE|NAME", help="Names of the classes, one per line, or a model's, as kinetics400."
+    "--labels", type=NAME, metavar="FILE|NAME", help="Names of the classes: text, JSON, CSV, or a model's, as kinetics400."
 )
 @click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
 @click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
@@ -253,7 +253,7 @@ def tell(outcome: Outcome) -> None:
 @click.option("--out", required=True, type=NAME, metavar="FILE", help="Where the checkpoint is written.")
 @click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Input of the I3D.")
 @click.option("--num-classes", type=CLASSES, metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
-@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes, one per line.")
+@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes: text, JSON or CSV.")
 @click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE where it is there already.")
 def inflate(
@@ -273,12 +273,12 @@ def inflate(
     check_outputs(out, inputs=[source, classes], overwrite=overwrite)
     from . import inflate as verb
     from .checkpoints import save_checkpoint
-    from .files import read_labels
+    from .class_names import read_class_names
     from .zoo import find_model
 
     names = None
     if classes is not None:
-        names = read_labels(classes)
+        names = read_class_names(classes)
     elif num_classes is None:
         names = find_model(defaults.MODEL).classes()
     count = num_classes or len(names or ())
@@ -385,7 +385,7 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
     help="Of UCF-101, HMDB-51.",
 )
 @click.option("--root", type=NAME, help="The folder in which the videos lie.  [default: that of the list]")
-@click.option("--classes", type=NAME, help="Names of the classes, one per line, for lists of numbers.")
+@click.option("--classes", type=NAME, help="Names of the classes, for lists of numbers: text, JSON or CSV.")
 @click.option("--first-label", type=click.IntRange(0, 1), help="The number of the first class in a list.  [default: 0]")
 @click.option(
     "--scores", multiple=True, type=NAME, metavar="FILE.npz", help="Saved scores to fuse, in place of running networks."

@@ -18,8 +18,10 @@ from .annotations import (
     read_kinetics,
     read_ucf101,
 )
+from .class_names import distinct
 from .errors import DatasetError, counted, shown
-from .files import distinct, without_suffix
+from .file_names import is_debris, is_video_name
+from .files import check_is_file
 from .lists import (
     ClassIds,
     Request,
@@ -116,6 +118,8 @@ def load_dataset(
             raise DatasetError(f"no such path: {shown(place)}: expected a folder of classes, a list, or annotations; give one")
         if not os.access(place, os.R_OK | os.X_OK if place.is_dir() else os.R_OK):
             raise DatasetError(f"cannot read: {shown(place)}: permission denied; check its permissions")
+    if not path.is_dir():
+        check_is_file(path)
     names = distinct(classes, "the names of classes") if classes is not None else None
     detected = format == "auto"
     format = detect(path) if detected else format
@@ -159,7 +163,7 @@ def detect(path: Path) -> str:
     format = next((format for format, reader in reversed(READERS.items()) if reader.detects(path)), None)
     if format is not None:
         return format
-    files = sorted(os.listdir(path)) if path.is_dir() else []
+    files = sorted(name for name in os.listdir(path) if not is_debris(name)) if path.is_dir() else []
     held = (
         f"a folder of {counted(len(files), 'file')}{f', first {shown(files[0])!r}' if files else ''}"
         if path.is_dir()
@@ -177,12 +181,14 @@ def samples(part: str, rows: list[Row], source: Source, path: Path) -> tuple[Sam
     if not rows:
         raise DatasetError(f"empty split: {shown(path)}: nothing is marked {part}; give another split")
     if not found:
+        windows = os.sep == "/" and "\\" in str(rows[0].path)
+        cause = "a backslash is no separator here, write / and " if windows else ""
         raise DatasetError(
             f"no video on disk: {shown(path)}: none of the {len(rows)} {part} videos is there, the first would be "
-            f"{shown(rows[0].path)}; give the folder that the videos lie in, not {shown(source.root)}, with --root"
+            f"{shown(rows[0].path)}; {cause}give the folder that the videos lie in, not {shown(source.root)}, with --root"
         )
     kept: dict[str, Sample] = {}
-    root = Path(os.path.abspath(source.root))
+    root = os.path.abspath(source.root)
     for row, file in zip(found, resolved(row.path for row in found), strict=True):
         if not row.labels and not source.multi_label:
             raise DatasetError(
@@ -201,11 +207,14 @@ def samples(part: str, rows: list[Row], source: Source, path: Path) -> tuple[Sam
     return tuple(kept.values())
 
 
-def key_below(root: Path, path: Path) -> Path:
-    """A video's path below `root` without suffix; of one that lies elsewhere the last two parts."""
-    absolute = Path(os.path.abspath(path))
-    inside = absolute.is_relative_to(root)
-    return without_suffix(absolute.relative_to(root) if inside else Path(*absolute.parts[-2:]))
+def key_below(root: str, path: Path) -> Path:
+    """A video's path below the absolute `root` without suffix; of one that lies elsewhere the last two parts."""
+    absolute = os.path.abspath(path)
+    inside = absolute.startswith(os.path.join(root, "")) or absolute == root
+    key = os.path.relpath(absolute, root) if absolute == root else absolute[len(os.path.join(root, "")) :]
+    if not inside:
+        key = os.sep.join(Path(absolute).parts[-2:])
+    return Path(key.rpartition(".")[0] if is_video_name(os.path.basename(key)) else key)
 
 
 def resolved(paths: Iterable[Path]) -> Iterator[str]:
@@ -220,6 +229,8 @@ def resolved(paths: Iterable[Path]) -> Iterator[str]:
 
 def check_overlap(dataset: Dataset) -> None:
     """Raise DatasetError where a video is in both parts."""
+    if not dataset.test:
+        return
     trained, test = set(resolved(sample.path for sample in dataset.train)), dataset.test
     both = [sample for sample, file in zip(test, resolved(sample.path for sample in test), strict=True) if file in trained]
     if both:

@@ -10,6 +10,7 @@ from pathlib import Path
 OUT_OF_MEMORY = re.compile(
     r".*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I
 )
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class I3DError(Exception):
@@ -30,7 +31,11 @@ class DatasetError(I3DError, ValueError):
 
 def as_unicode(path: str | Path) -> str:
     """A path as text that can be written in UTF-8; bytes of its name that are none become U+FFFD."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = str(path)
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, as JSON's escapes can write it
+        return SURROGATE.sub("\ufffd", text)
 
 
 def shown(path: str | Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .class_names import read_class_names
 from .datasets import Dataset, Sample, load_dataset, report_absent, report_missing, scored_part
 from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import ALONE, choose_device, process_group
@@ -20,7 +21,6 @@ from .files import make_folder, write_text
 from .findings import Evaluation, Findings, assess, comparisons, means_over_splits
 from .flow import flow_stream
 from .flow.storage import flow_picture, jpeg
-from .lists import read_class_names
 from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
 from .result_folder import result_folders
@@ -88,7 +88,7 @@ class EvalOptions:
 
     def dataset(self, split: int) -> Dataset:
         """The split's videos that are scored. Raises DatasetError."""
-        names = None if self.classes is None else read_class_names(Path(self.classes))
+        names = None if self.classes is None else read_class_names(self.classes)
         return scored_part(
             load_dataset(
                 str(self.source), format=self.format, split=split, root=self.root, classes=names, first_label=self.first_label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import itertools
 import os
@@ -13,16 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import DatasetError, I3DError, shown
+from .file_names import frame_names, is_passed_over, is_video_name
 
-VIDEO_SUFFIXES = {
-    *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov"),
-    *(".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-}
-
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986, section 3.1
 MAX_WRITERS = 8  # processes at once that write a file of the same name; the last one wins
 FLOW_SIDECAR = "flow.json"  # marks a folder of extracted flow
+LIST_BYTES = 256 << 20  # of a list or of annotations; those of Kinetics-700 have 40 MB
+MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # the longest first
+MOST_LINES = 4_000_000  # of a list; some 4 GB in memory as samples
+LONGEST_LINE = 65_536  # characters of an entry; a path has 4,096 bytes at most
 
 
 def foreign(head: bytes) -> str | None:
@@ -185,6 +185,19 @@ def check_regular(path: str | Path) -> None:
         raise I3DError(f"cannot write: {shown(path)}: it is no regular file; give another name")
 
 
+def check_is_file(path: str | Path) -> None:
+    """Raise DatasetError unless a regular file is at `path`; to read a pipe or a device could take for ever."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"cannot read the list: {shown(path)}: {reason}; give the path of a text file") from error
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    if not stat.S_ISREG(mode):
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise DatasetError(f"cannot read the list: {shown(path)}: it is {kind}; give the path of a text file")
+
+
 def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overwrite: bool = True) -> None:
     """Raise I3DError unless a file can be made at `path` that is none of `others`, nor without `overwrite` there already."""
     folder = Path(os.path.realpath(path)).parent
@@ -237,8 +250,8 @@ def find_videos(name: str) -> list[Found]:
 
 def videos_at(path: Path) -> list[Found]:
     """The one video at a path, or those in the folder there; raises DatasetError for a folder without."""
-    if path.is_dir():
-        found = sorted(videos_below(path))
+    if os.path.isdir(path):
+        found = sorted(videos_below(path), key=lambda video: video.path.parts)  # as paths compare, which takes far longer
         below = [video for video in found if video.path != path]
         if below:
             return below
@@ -251,37 +264,32 @@ def videos_at(path: Path) -> list[Found]:
 
 def listed_videos(path: Path) -> Iterator[Found]:
     """The videos that the lines of a text file name; what lies below the list's folder keeps its path as key."""
-    for line in read_lines(path):
-        if line.startswith("#"):
+    lines = read_lines(path)
+    entries = [line for line in lines if not line.startswith("#") or os.path.lexists(path.parent / line)]  # as HMDB-51 has
+    if not entries:
+        raise DatasetError(f"empty list: {shown(path)}: got comments only, expected one entry per line; name videos")
+    for line in entries:
+        name = Path(as_on_disk(path.parent, line))
+        inside = name.name and not name.is_absolute() and ".." not in name.parts
+        if inside and not os.path.isdir(path.parent / name):
+            yield Found(path.parent / name, without_suffix(name))
             continue
-        inside = Path(line).name and not Path(line).is_absolute() and ".." not in Path(line).parts
-        for video in videos_at(path.parent / line):
+        for video in videos_at(path.parent / name):
             yield Found(video.path, without_suffix(video.path.relative_to(path.parent)) if inside else video.key)
+
+
+def as_on_disk(folder: str | Path, name: str) -> str:
+    """A name that counts from `folder`, with slashes for Windows' backslashes if only so something is there."""
+    if "\\" not in name or os.path.lexists(os.path.join(folder, name)):
+        return name
+    slashed = name.replace("\\", "/")
+    return slashed if os.path.exists(os.path.join(folder, slashed)) else name
 
 
 def without_suffix(path: Path) -> Path:
     """A path without the suffix of a video; other names with a dot stay whole, as do those that are dots before it."""
     stem, _ = os.path.splitext(path.name)
     return path.with_name(stem) if is_video_name(path.name) and stem.strip(".") else path
-
-
-def read_labels(path: str | Path) -> tuple[str, ...]:
-    """The names of classes in a text file, one per line, in the order of the logits; no name twice. Raises DatasetError."""
-    lines = read_lines(Path(path))
-    try:
-        "".join(lines).encode()
-    except UnicodeEncodeError as error:
-        raise DatasetError(f"not a list of classes: {shown(path)}: got bytes that are not UTF-8; save it as UTF-8") from error
-    return distinct(lines, path)
-
-
-def distinct(names: Iterable[str], where: Path | str) -> tuple[str, ...]:
-    """The names of classes as they are; raises DatasetError where one occurs twice."""
-    names = tuple(names)
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise DatasetError(f"duplicate class name: {shown(where)}: got {shown(twice)!r} twice; give each class its own name")
-    return names
 
 
 def read_lines(path: Path) -> list[str]:
@@ -291,16 +299,51 @@ def read_lines(path: Path) -> list[str]:
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
     """Likewise, each with its number in the file, from 1."""
+    text = read_text(path)
+    if text.count("\n") > MOST_LINES:
+        raise DatasetError(f"too large: {shown(path)}: got more than {MOST_LINES} lines, expected fewer; give parts of it")
+    lines = text.split("\n" if "\n" in text else "\r")  # no more, as names may hold what else Unicode calls a line's end
+    entries = [(number, line.strip(" \t\r")) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not entries:
+        raise DatasetError(f"not a list: {shown(path)}: it is empty; expected one entry per line")
+    for number, line in entries:
+        if len(line) > LONGEST_LINE:
+            raise DatasetError(
+                f"line too long: {shown(path)}: line {number}: got {len(line)} characters, expected {LONGEST_LINE} at most; "
+                "put each entry on a line of its own"
+            )
+    return entries
+
+
+def read_text(path: str | Path, *, limit: int = LIST_BYTES) -> str:
+    """What a text file of at most `limit` bytes holds: UTF-8, or UTF-16 as PowerShell writes it, with its mark.
+
+    Surrogates stand for bytes that are not UTF-8, as in paths. Raises DatasetError.
+    """
+    check_is_file(path)
     try:
-        text = path.read_text("utf-8-sig", errors="surrogateescape")
+        with open(path, "rb") as file:
+            large = os.fstat(file.fileno()).st_size > limit
+            data = b"" if large else file.read(limit + 1)
     except OSError as error:
         raise DatasetError(f"cannot read the list: {shown(path)}: {error.strerror}; give the path of a text file") from error
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines or "\0" in text:
-        raise DatasetError(
-            f"not a list: {shown(path)}: it is {'empty' if not lines else 'not text'}; expected one entry per line"
-        )
-    return lines
+    if large or len(data) > limit:
+        raise DatasetError(f"too large: {shown(path)}: got more than {limit >> 20} MB, expected a text file; give another")
+    try:
+        text = decoded(data)
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"not a list: {shown(path)}: got damaged {error.encoding}; save it as UTF-8") from error
+    if "\0" in text:
+        wide = len(data) > 7 and not (any(data[:64:2]) and any(data[1:64:2]))
+        what = "UTF-16 without its mark; save it as UTF-8" if wide else "not text; expected one entry per line"
+        raise DatasetError(f"not a list: {shown(path)}: it is {what}")
+    return text
+
+
+def decoded(data: bytes, *, errors: str = "strict") -> str:
+    """Text in UTF-16 or UTF-32 with a mark, or else UTF-8 with surrogates for what is none. Raises UnicodeDecodeError."""
+    codec = next((codec for mark, codec in MARKS.items() if data.startswith(mark)), None)
+    return data.decode("utf-8-sig", "surrogateescape") if codec is None else data.decode(codec, errors)
 
 
 def videos_below(folder: Path) -> Iterator[Found]:
@@ -311,11 +354,11 @@ def videos_below(folder: Path) -> Iterator[Found]:
             folders.clear()
             continue
         seen.add(os.path.realpath(parent))
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_passed_over(name)]
         key = Path(parent).relative_to(folder)
         if is_frame_folder(files):
             yield Found(Path(parent), without_suffix(key))
-        yield from (Found(Path(parent, file), without_suffix(key / file)) for file in files if is_video_name(file))
+        yield from (Found(Path(parent, file), key / without_suffix(Path(file))) for file in files if is_video_name(file))
 
 
 def picture_paths(path: str | Path) -> list[Path]:
@@ -333,14 +376,4 @@ def is_frame_folder(names: list[str]) -> bool:
 
     Pictures beside a video are likely its thumbnails.
     """
-    return len(frame_names(names)) > 1 and FLOW_SIDECAR not in names and not any(map(is_video_name, names))
-
-
-def is_video_name(name: str) -> bool:
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
-
-
-def frame_names(names: list[str]) -> list[str]:
-    """The pictures among `names` that have a number in their name, in the order of their numbers."""
-    pictures = [name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES and re.search(r"\d", Path(name).stem)]
-    return sorted(pictures, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    return FLOW_SIDECAR not in names and not any(map(is_video_name, names)) and len(frame_names(names)) > 1

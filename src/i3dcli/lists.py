@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from .class_names import read_class_names
+from .entries import Listed, on_disk, read_entries, with_labels
 from .errors import DatasetError, counted, shown
-from .files import VIDEO_SUFFIXES, distinct, numbered_lines, read_labels, videos_below
+from .file_names import VIDEO_SUFFIXES, is_passed_over
+from .files import videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("train", "training"), "train"),
@@ -19,11 +22,6 @@ PARTS = {  # what people call the parts of a dataset → train, val, test
 LIST_SUFFIXES = {".csv", ".list", ".tsv", ".txt"}
 MAX_UNNAMED = 10_000  # classes that a list may make by their numbers alone; a larger one is no class, but a year or a count
 NAMES_FILES = ("classes.txt", "classInd.txt", "label_map.txt")  # where lists keep the names of their classes
-ENTRIES = [  # `path label…`: ids end the line; those after a video's suffix are unmistakable, then a comma or tab separates
-    re.compile(rf"(.+?(?:{'|'.join(map(re.escape, sorted(VIDEO_SUFFIXES, reverse=True)))}))((?:[\s,]+-?\d+)+)", re.IGNORECASE),
-    re.compile(r"(.+?)((?:\s*[,\t]\s*-?\d+)+)"),
-    re.compile(r"(.+?)((?:\s+-?\d+)+)"),
-]
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,6 @@ class Source:
     notes: tuple[str, ...] = ()  # how ids were read, for the summary
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The classes that a text file names, one per line in the order of their ids.
-
-    Lines may start with the id, from 0 or 1, as in UCF-101's classInd.txt and Charades_v1_classes.txt.
-    """
-    lines: Sequence[str] = read_labels(path)
-    numbered = [match for line in lines if (match := re.fullmatch(r"c?(\d+)[\s,]+(.+)", line))]
-    by_id = {int(match[1]): match[2] for match in numbered}
-    if len(by_id) == len(lines) and sorted(by_id) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
-        lines = [by_id[i] for i in sorted(by_id)]
-    return distinct(lines, path)
-
-
 class ClassIds:
     """Ids of classes by name; case, spaces and underscores make no difference, as folders of Kinetics differ in them."""
 
@@ -94,7 +79,7 @@ class ClassIds:
         if found is None:
             some = ", ".join([*map(shown, self.names[:3]), *["…"] * (len(self.names) > 3)])
             raise DatasetError(
-                f"unknown class: {shown(self.where)}: got {shown(name)!r}, expected one of {len(self.names)}: {some}; "
+                f"unknown class: {shown(self.where)}: got {shown(name[:200])!r}, expected one of {len(self.names)}: {some}; "
                 "mend the name, or give all classes with --classes"
             )
         return found
@@ -111,8 +96,12 @@ def numbered_classes(count: int) -> tuple[str, ...]:
 
 
 def subfolders(path: Path) -> dict[str, Path]:
-    """The folders in a folder by name, sorted; hidden ones are passed over."""
-    return {p.name: p for p in sorted(path.iterdir()) if p.is_dir() and not p.name.startswith(".")} if path.is_dir() else {}
+    """The folders in a folder by name, sorted; hidden ones and what systems leave behind are passed over."""
+    if not path.is_dir():
+        return {}
+    with os.scandir(path) as found:
+        names = sorted(entry.name for entry in found if not is_passed_over(entry.name) and entry.is_dir())
+    return {name: path / name for name in names}
 
 
 def read_folder(request: Request) -> Source:
@@ -181,8 +170,12 @@ def read_list(request: Request) -> Source:
     named = [request.folder / name for name in NAMES_FILES if (request.folder / name).is_file()]
     names = request.classes or (read_class_names(named[0]) if named else ())
     advice = "mend the line, or name what the file is with --format" if request.detected else "mend the line"
-    entries = {part: read_entries(file, advice) for part, file in files.items()}
-    ids = [label for part in entries.values() for entry in part for label in entry.labels]
+    root = request.root or request.folder
+    listed = [(part, on_disk(entry, root)) for part, file in files.items() for entry in read_entries(file, advice)]
+    labels = with_labels([item for _, item in listed])
+    ids = [label for some in labels for label in some]
+    if not ids:
+        raise untold(request, listed[0][1], root)
     first = request.first_label
     if first is None and min(ids) == 1 and max(ids) == (len(names) or max(ids)):
         known = f" for {counted(len(names), 'class')}" if names else ""
@@ -193,59 +186,23 @@ def read_list(request: Request) -> Source:
     first = first or 0
     has_names = bool(names)
     names = names or numbered_classes(min(max(ids) - first + 1, MAX_UNNAMED))
-    root = request.root or request.folder
     rows: dict[str, list[Row]] = {part: [] for part in files}
-    for part, file in files.items():
-        for entry in entries[part]:
-            check_ids(entry.labels, first, len(names), file, f"line {entry.number}")
-            path = root / entry.name
-            rows[part].append(Row(path, tuple(i - first for i in entry.labels), path.exists()))
-    multi_label = any(len(entry.labels) > 1 for part in entries.values() for entry in part)
+    for (part, item), found in zip(listed, labels, strict=True):
+        check_ids(found, first, len(names), files[part], f"line {item.entry.number}")
+        rows[part].append(Row(item.path, tuple(i - first for i in found), item.kind is not None))
+    multi_label = any(len(found) > 1 for found in labels)
     notes = ("ids 1-based → 0-based",) if first else ()
     return Source(rows, names, root, multi_label=multi_label, has_names=has_names, notes=notes)
 
 
-class Entry(NamedTuple):
-    """A line of a list."""
-
-    number: int  # of the line in its file
-    name: str
-    labels: tuple[int, ...]
-
-
-def read_entries(file: Path, advice: str) -> list[Entry]:
-    """The entries of a list; a header and lines of comment are passed over. A name may hold spaces.
-
-    Raises DatasetError for any other line, with `advice` on what to do.
-    """
-    entries = []
-    lines = numbered_lines(file)
-    for number, line in lines:
-        entry = parse_entry(number, line)
-        is_video = any(suffix in line.lower() for suffix in VIDEO_SUFFIXES)
-        if entry is not None and (is_video or not line.startswith("#")):
-            entries.append(entry)
-        elif not line.startswith("#") and (number != lines[0][0] or is_video):  # a first line that names no video is a header
-            raise DatasetError(
-                f"label is not an integer: {shown(file)}: line {number}: got {shown(line)!r}, expected a path and the number "
-                f"of a class; {advice}"
-            )
-    if not entries:
-        raise DatasetError(f"empty list: {shown(file)}: expected a path and a class id per line")
-    return entries
-
-
-def parse_entry(number: int, line: str) -> Entry | None:
-    """A line's path and the integers that end it; None where it ends in none."""
-    text = line.replace('"', "") if line.startswith('"') else line
-    match = next((match for pattern in ENTRIES if (match := pattern.fullmatch(text))), None)
-    if match is None:
-        return None
-    name = match[1].strip()
-    labels = [int(label) for label in re.findall(r"-?\d+", match[2])]
-    if len(labels) > 1 and Path(name).suffix.lower() not in VIDEO_SUFFIXES:
-        del labels[0]  # mmaction2's rawframes: `folder total_frames label`
-    return Entry(number, name, tuple(labels))
+def untold(request: Request, item: Listed, root: Path) -> DatasetError:
+    """The error of a list whose numbers may be labels, or counts of frames, as nothing that it names is there."""
+    numbers = " ".join(map(str, item.entry.numbers))
+    return DatasetError(
+        f"no video on disk: {shown(request.path)}: line {item.entry.number}: in {shown(item.entry.name)!r} {shown(numbers)!r} "
+        f"the first number is a label of a video, or the count of frames of a folder, and nothing is at {shown(item.path)}; "
+        f"give the folder that the videos lie in, not {shown(root)}, with --root"
+    )
 
 
 def check_ids(labels: Iterable[int], first: int, count: int, file: Path, where: str) -> None:

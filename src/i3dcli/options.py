@@ -166,7 +166,7 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("format", click.Choice(["auto", *FORMATS]), "How TRAIN and --val name videos and labels."),
     ("split", click.IntRange(1, 3), "Of UCF-101 and HMDB-51."),
     ("root", NAME, "The folder in which the videos lie.  [default: that of the list]"),
-    ("classes", NAME, "Names of the classes, one per line, for lists of numbers."),
+    ("classes", NAME, "Names of the classes, for lists of numbers: text, JSON or CSV."),
     ("first-label", click.IntRange(0, 1), "The number of the first class in a list.  [default: 0]"),
     ("flow-dir", NAME, "Where extract-flow put the flow; for --stream flow."),
     ("strict", bool, "Stop at a video that cannot be read, in place of taking another."),

