@@ -132,6 +132,17 @@ def test_a_bad_video_is_one_line_and_the_rest_goes_on(run, video, tmp_path):
     assert len(np.load(tmp_path / "scores.npz")["paths"]) == 1
 
 
+def test_of_many_videos_that_are_not_there_twenty_are_named_and_the_others_counted(run, video, tmp_path):
+    (tmp_path / "list.txt").write_text("".join(f"gone{i}.mp4\n" for i in range(1_050)))
+    write_audio(tmp_path / "sound.mp4")
+    result = run(f"@{tmp_path / 'list.txt'}", tmp_path / "sound.mp4", video)
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1 and result.stdout.startswith(f"{video}  ") and len(lines) == 22
+    assert lines[19] == f"Error: cannot read video: {tmp_path}/gone19.mp4: No such file or directory; check the path"
+    assert "sound.mp4" in lines[20]  # what is there and cannot be read is named, each one
+    assert lines[21] == "Error: … and 1,030 more that are not there"
+
+
 def test_damage_is_noted_beside_the_prediction(run, tmp_path):
     path = write_video(tmp_path / "clip.ts", moving(40), codec="mpeg2video")
     data = bytearray(path.read_bytes())

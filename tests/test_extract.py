@@ -321,3 +321,25 @@ def test_the_smallest_videos_have_flow(tmp_path, algorithm):
     result = extract(path, "--out", tmp_path / "out", "--format", "npy", "--short-side", "4", "--algorithm", algorithm)
     assert (result.exit_code, result.stderr) == (0, "1 extracted\n")
     assert FlowReader(tmp_path / "out" / "clip")[0].shape == (2, 4, 4)
+
+
+def test_of_thousands_of_videos_that_are_not_there_twenty_are_named_and_all_recorded(tmp_path):
+    write_video(tmp_path / "a.mp4", moving(3))
+    names = ["a.mp4", *(f"gone/{i}.mp4" for i in range(3_000))]
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    begun = time.process_time()
+    result = extract(f"@{tmp_path / 'list.txt'}", "--out", tmp_path / "out")
+    lines = result.stderr.splitlines()
+    assert (
+        result.exit_code == 1
+        and len(lines) == 22
+        and lines[20:]
+        == [
+            "Error: … and 2,980 more that are not there",
+            "1 extracted, 3000 failed",
+        ]
+    )
+    assert lines[0] == f"Error: cannot read video: {tmp_path}/gone/0.mp4: No such file or directory; check the path"
+    recorded = [json.loads(line)["file"] for line in (tmp_path / "out" / "failures.jsonl").read_text().splitlines()]
+    assert sorted(recorded) == sorted(f"{tmp_path}/{name}" for name in names[1:])
+    assert time.process_time() - begun < 10  # it was minutes, as each failure wrote all those before it again

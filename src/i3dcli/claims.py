@@ -233,11 +233,12 @@ class Failures:
             before = self._lines()
             self._replace(before, [line for line in before if failed_file(line) not in again])
 
-    def add(self, video: Path, error: Exception) -> None:
+    def add(self, *failed: tuple[Path, Exception]) -> None:
+        """Record videos and what is wrong with them; many at once, as each time all that is there is written again."""
+        lines = [json.dumps({"file": shown(video), "reason": str(error)}, ensure_ascii=False) for video, error in failed]
         with locked(self.path.parent, wait=True):
             before = self._lines()
-            line = json.dumps({"file": shown(video), "reason": str(error)}, ensure_ascii=False)
-            self._replace(before, [*before, line])
+            self._replace(before, [*before, *lines])
 
     def _lines(self) -> list[str]:
         try:

@@ -16,7 +16,7 @@ import click
 from . import __version__, defaults, recipes
 from .datasets import FORMATS
 from .errors import I3DError, counted, shown
-from .gate import ErrorGate, say, told_if_interrupted
+from .gate import ErrorGate, error_lines, say, told_if_interrupted
 from .options import (
     BOUND,
     CLASSES,
@@ -123,11 +123,13 @@ def predict(
         say(",".join(verb.csv_fields(timeline=timeline is not None)))
     failed = False
     wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
-    with outputs(scores=scores, features=features, overwrite=overwrite) as done:
+    with outputs(scores=scores, features=features, overwrite=overwrite) as done, error_lines() as tell_error:
         for outcome in verb.predict_videos(model, videos, **wanted, progress=True):
             failed |= isinstance(outcome, I3DError)
-            if isinstance(outcome, I3DError | str):
-                say(f"{'Note' if isinstance(outcome, str) else 'Error'}: {outcome}", err=True)
+            if isinstance(outcome, I3DError):
+                tell_error(outcome)
+            elif isinstance(outcome, str):
+                say(f"Note: {outcome}", err=True)
             else:
                 say(show(outcome, top_k))
                 if scores or features:
@@ -229,10 +231,13 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     counts = Counter[str]()
     with process_group(choose_device("cpu")) as (group, _):
         run["shard"] = run["shard"] or (group.rank, group.size)
-        with told_if_interrupted(lambda: verb.summary(counts)):
+        with told_if_interrupted(lambda: verb.summary(counts)), error_lines() as tell_error:
             for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
                 counts[outcome.status] += 1
-                tell(outcome)
+                if outcome.error is None:
+                    tell(outcome)
+                else:
+                    tell_error(outcome.error)
         say(verb.summary(counts), err=True)
         failed = any(group.gather(counts["failed"] > 0))  # torchrun ends all when the first ends with an error
     ctx.exit(1 if failed else 0)
@@ -240,9 +245,7 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
 
 def tell(outcome: Outcome) -> None:
     """Print what became of a video."""
-    if outcome.error is not None:
-        say(f"Error: {outcome.error}", err=True)
-    elif outcome.status == "elsewhere":
+    if outcome.status == "elsewhere":
         say(f"Note: left to another process: {shown(outcome.video)}", err=True)
     else:
         say(shown(outcome.folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ class CheckpointError(I3DError, ValueError):
 
 class DatasetError(I3DError, ValueError):
     """A list of inputs, a label list or a split cannot be used."""
+
+
+def is_missing(error: I3DError) -> bool:
+    """Whether an error is that nothing is at a path."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def as_unicode(path: str | Path) -> str:

@@ -116,15 +116,33 @@ def extract_videos(
         yield Outcome(found.path, "kept", done[found])
     for error in unnamed if shard[0] == 0 else ():
         yield Outcome(Path(), "failed", out, error=error)
+    gone = missing(todo)
+    if gone:
+        failures.add(*((found.path, reason) for found, reason in gone.items()))
+    for found, reason in gone.items():
+        yield Outcome(found.path, "failed", out / allowed[found][0], error=reason)
+    todo = [found for found in todo if found not in gone]
     compute = partial(with_flow, algorithm=options.algorithm, params=options.parameters, device=device, threads=threads)
     with pair_bar(todo, options, show=progress) as bar:
         for found in todo:
             try:
                 outcome = extract_video(found, claims, allowed[found], options, compute, overwrite=overwrite, bar=bar)
             except VideoError as error:
-                failures.add(found.path, error)
+                failures.add((found.path, error))
                 outcome = Outcome(found.path, "failed", out / allowed[found][0], error=error)
             yield outcome
+
+
+def missing(videos: Iterable[Found]) -> dict[Found, VideoError]:
+    """The videos that are not on disk, each with the error of opening it."""
+    gone = {}
+    for found in videos:
+        if not os.path.exists(found.path):
+            try:
+                Video(found.path)
+            except VideoError as error:
+                gone[found] = error
+    return gone
 
 
 def summary(counts: Mapping[str, int]) -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 import click
 
-from .errors import I3DError
+from .errors import I3DError, is_missing
+
+NAMED = 20  # missing videos, each with a line of its own
 
 
 class OneLineUsageError(click.ClickException):
@@ -76,6 +78,24 @@ def told_if_interrupted(what: Callable[[], str]) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         say(f"Interrupted: {what()}; run it again to go on", err=True)
         raise
+
+
+@contextlib.contextmanager
+def error_lines() -> Iterator[Callable[[I3DError], None]]:
+    """A function that prints the error of a video; of those that are not on disk the first are named, the others counted."""
+    missing = 0
+
+    def tell(error: I3DError) -> None:
+        nonlocal missing
+        missing += is_missing(error)
+        if missing <= NAMED or not is_missing(error):
+            say(f"Error: {error}", err=True)
+
+    try:
+        yield tell
+    finally:
+        if missing > NAMED:
+            say(f"Error: … and {missing - NAMED:,} more that are not there", err=True)
 
 
 def say(text: str, *, err: bool = False) -> None:
