@@ -33,6 +33,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "flow.threads",
         "flow._tvl1_cpu",
     ),
+    ("holdout", "chosen"),
     ("datasets", "annotations", "lists", "entries"),
     ("places",),
     ("class_names", "files"),

@@ -135,6 +135,16 @@ def test_preprocessing_that_is_none_is_refused(tmp_path, change):
         load_checkpoint(tmp_path / "own.pt")
 
 
+@pytest.mark.parametrize("value", [{}, "abc", ["a"], [1.5], None])
+def test_what_weights_were_chosen_on_is_numbers(tmp_path, value):
+    path = tmp_path / "own.pt"
+    save_checkpoint(I3D(2, 3, width=0.0625), path, chosen_on={5, 2**62, 7})
+    assert load_checkpoint(path).chosen_on == {5, 7, 2**62}
+    torch.save(torch.load(path, weights_only=True) | {"chosen_on": value}, path)
+    with pytest.raises(CheckpointError, match=r"^wrong checkpoint: .*own\.pt: got no usable 'chosen_on', expected a file"):
+        load_checkpoint(path)
+
+
 def test_half_precision_files_load_as_float32(tmp_path):
     save_checkpoint(narrow(), tmp_path / "half.pt", dtype=torch.float16)
     save_checkpoint(narrow(), tmp_path / "full.pt")

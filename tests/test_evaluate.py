@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from media import write_audio
 
 import i3dcli
-from i3dcli import DatasetError
+from i3dcli import DatasetError, save_checkpoint
+from i3dcli.chosen import video_numbers
 from i3dcli.cli import main
 from i3dcli.datasets import load_dataset
 from i3dcli.evaluate import evaluate
@@ -95,6 +96,31 @@ def test_metrics_are_those_of_predicts_logits(done, split):
             "mean_class": pytest.approx(np.mean([hits[labels == k].mean() for k in set(labels.tolist())]), abs=1e-12),
         }
     assert found["two_stream"]["top1"] == 0.5  # as the labels were chosen
+
+
+def chosen_on(videos, source, target):
+    """A copy of a checkpoint that says it was chosen on videos."""
+    save_checkpoint(i3dcli.load_checkpoint(source), target, chosen_on=video_numbers(videos))
+    return target
+
+
+def test_weights_that_were_chosen_on_what_is_scored_are_said_to_be(split, quick, tmp_path):
+    rgb = chosen_on(split.videos[:4], quick["rgb"], tmp_path / "rgb.pt")
+    elsewhere = chosen_on([split.path], quick["flow"], tmp_path / "flow.pt")
+    result = score(split.path, "--rgb", rgb, "--flow", elsewhere, "--device", "cpu", "--out", tmp_path / "out")
+    text = (
+        "the RGB weights were chosen on 4 of the 6 videos that are scored, as the best of their run, so that their accuracy is "
+        "too high; score others, or the run's last.pt"
+    )
+    assert result.exit_code == 0 and result.stderr.splitlines()[-1] == f"Note: {text}"
+    assert page(tmp_path / "out")["comparisons"][0] == text and len(page(tmp_path / "out")["comparisons"]) == 2
+    found = metrics(tmp_path / "out")
+    assert found["rgb"]["chosen_on"] == 4 and "chosen_on" not in {*found["flow"], *found["two_stream"]}
+
+
+def test_weights_that_were_chosen_on_nothing_that_is_scored_are_not_mentioned(done):
+    result, out = done
+    assert "chosen" not in result.stderr and len(page(out)["comparisons"]) == 1 and "chosen_on" not in metrics(out)["rgb"]
 
 
 def test_the_scores_are_predicts_logits(done, split):

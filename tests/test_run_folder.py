@@ -3,15 +3,17 @@ import io
 import json
 import math
 import os
-from dataclasses import replace
+import shutil
+from dataclasses import fields, replace
 
 import pytest
 import torch
 
+import i3dcli
 from i3dcli import I3D, CheckpointError, I3DError, save_checkpoint
 from i3dcli.distributed import Group
 from i3dcli.learner import Learner
-from i3dcli.recipes import TrainOptions
+from i3dcli.recipes import BEFORE, TrainOptions
 from i3dcli.run_folder import Progress, RunFolder, as_csv
 
 OPTIONS = TrainOptions(train="videos", dropout=0.0)
@@ -139,6 +141,70 @@ def test_a_record_that_is_none_is_an_error(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(CheckpointError, match=r"nothing to resume: .*: no config\.json of a run in it"):
             RunFolder.recorded_options(tmp_path)
+
+
+def rewritten(path, part, change):
+    """Change what config.json or a part of the state in last.pt holds."""
+    if part == "config.json":
+        record = json.loads((path / "config.json").read_text())
+        change(record)
+        (path / "config.json").write_text(json.dumps(record))
+        return
+    content = torch.load(path / "last.pt", weights_only=True)
+    change(content["training"][part])
+    torch.save(content, path / "last.pt")
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory):
+    """The folder of a run that did what runs do which are older than all options."""
+    path = tmp_path_factory.mktemp("older") / "run"
+    run = folder(path, replace(OPTIONS, **BEFORE))
+    run.check(resume=False)
+    trained = learner()
+    run.open(trained)
+    run.save(trained, Progress(step=3), metric="top1")
+    return path
+
+
+def test_an_option_that_a_run_lacks_has_the_value_that_reproduces_it(older, tmp_path):
+    """Each option in turn, also those that later work adds; but for "train", which makes it a run."""
+    path, again = shutil.copytree(older, tmp_path / "run"), learner()
+    for name in (field.name for field in fields(TrainOptions) if field.name not in ("train", "dropout")):
+        for part in ("config.json", "options"):
+            rewritten(path, part, lambda record, name=name: record.pop(name))
+        recorded = RunFolder.recorded_options(path)
+        assert recorded == replace(OPTIONS, **BEFORE)
+        assert folder(path, recorded).open(again).step == 3
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Progress) if field.name != "step"])
+def test_what_the_state_of_a_run_lacks_begins_anew(older, tmp_path, name):
+    path = shutil.copytree(older, tmp_path / "run")
+    rewritten(path, "progress", lambda record: record.pop(name))
+    assert folder(path, RunFolder.recorded_options(path)).open(learner()) == Progress(step=3)
+
+
+@pytest.mark.parametrize(("part", "file"), [("config.json", "config.json"), ("options", "last.pt"), ("progress", "last.pt")])
+def test_an_option_of_another_i3d_is_one_line(older, tmp_path, part, file):
+    path = shutil.copytree(older, tmp_path / "run")
+    rewritten(path, part, lambda record: record.update(mixup=0.5))
+    with pytest.raises(CheckpointError) as caught:
+        folder(path, RunFolder.recorded_options(path)).open(learner())
+    assert str(caught.value) == (
+        f"run of another i3d: {path}/{file}: got 'mixup', which this i3d {i3dcli.__version__} does not know; "
+        f"resume it with i3d {i3dcli.__version__}, which wrote it"
+    )
+
+
+@pytest.mark.parametrize("name", ["options", "clips_per_step", "classes", "learner", "progress"])
+def test_a_state_without_one_of_its_parts_is_one_line(older, tmp_path, name):
+    path = shutil.copytree(older, tmp_path / "run")
+    content = torch.load(path / "last.pt", weights_only=True)
+    del content["training"][name]
+    torch.save(content, path / "last.pt")
+    with pytest.raises(CheckpointError, match="a checkpoint without the state of a run"):
+        folder(path, replace(OPTIONS, **BEFORE)).open(learner())
 
 
 def test_the_best_accuracy_is_kept_and_the_first_of_equals():

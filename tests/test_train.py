@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -16,9 +17,11 @@ from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, star
 
 import i3dcli
 from i3dcli import train as verb
+from i3dcli.chosen import video_numbers
 from i3dcli.defaults import TVL1
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.flow.storage import FlowFolder
+from i3dcli.recipes import TrainOptions
 from i3dcli.run_folder import RunFolder
 
 RANDOM = ("--dropout", "0.5", "--flip", "--batch-size", "1", "--accumulate", "2", "--lr", "0.05")  # 4 steps an epoch
@@ -152,9 +155,9 @@ def charades(folder, paths):
 
 def test_several_labels_are_learnt_and_validated_by_mean_average_precision(motions, tmp_path):
     source = charades(tmp_path / "charades", sorted((motions / "train").glob("*/*.mp4")))
-    result = train(source, "--out", tmp_path / "run", "--epochs", "2", "--lr", "0.5")
+    result = train(source, "--val", source, "--out", tmp_path / "run", "--epochs", "2", "--lr", "0.5")
     assert result.exit_code == 0, result.stderr
-    assert "charades: 6 train, 2 test, 157 classes, multi-label" in result.stderr and "  map " in result.stdout
+    assert "charades: 6 train, 2 val, 157 classes, multi-label" in result.stderr and "  map " in result.stdout
     history = rows(tmp_path / "run")
     assert list(history[0]) == ["step", "epoch", "lr", "loss", "val_loss", "val_map", "val_n"]
     assert 0 <= float(history[-1]["val_map"]) <= 1 and float(history[-1]["loss"]) < float(history[0]["loss"])
@@ -164,16 +167,92 @@ def test_validation_clips_that_show_no_action_are_one_line(motions, tmp_path):
     source = charades(tmp_path / "charades", sorted((motions / "train").glob("*/*.mp4")))
     test = source / "Charades_v1_test.csv"
     test.write_text(re.sub(r'"c.*"', '"c100 8.0 9.0"', test.read_text()))
-    one_line(train(source, "--out", tmp_path / "run", "--epochs", "1"), 1, "nothing to validate on: 2 clips, ", "--clip-len")
-
-
-# Weights to start from
+    arguments = (source, "--val", source, "--out", tmp_path / "run", "--epochs", "1")
+    one_line(train(*arguments), 1, "nothing to validate on: 2 clips, ", "--clip-len")
 
 
 @pytest.fixture(scope="module")
 def finished(motions, tmp_path_factory):
     """A short run that has ended."""
     return trained(motions, "--epochs", "2", tmp_path_factory.mktemp("finished") / "run")
+
+
+# What is validated on
+
+
+@pytest.fixture
+def tested(motions, tmp_path):
+    """Like `motions`, but that what is not to train on is called test, as in UCF-101 and HMDB-51."""
+    (tmp_path / "tested").mkdir()
+    for part, name in (("train", "train"), ("val", "test")):
+        (tmp_path / "tested" / name).symlink_to(motions / part)
+    return tmp_path / "tested"
+
+
+def test_a_test_part_is_not_looked_at_in_training(tested, tmp_path):
+    result = train(tested, "--out", tmp_path / "run", "--steps", "1")
+    assert result.exit_code == 0, result.stderr
+    said = "folder: 6 train, 2 val, 2 classes, val held out of train, test part not looked at; rgb, 1 step of "
+    assert result.stderr.startswith(said) and [row["val_n"] for row in rows(tmp_path / "run")] == ["2"]
+    assert result.stdout.startswith(f"{tmp_path}/run/best.pt  top1 ")
+
+
+def test_the_best_weights_keep_what_they_were_chosen_on_and_the_last_nothing(motions, finished, tmp_path):
+    best, last = (i3dcli.load_checkpoint(finished / name).chosen_on for name in ("best.pt", "last.pt"))
+    assert best == video_numbers((motions / "val").glob("*/*.mp4")) and len(best) == 4 and last == frozenset()
+    i3dcli.convert(finished / "best.pt", tmp_path / "copy.pt")
+    assert i3dcli.load_checkpoint(tmp_path / "copy.pt").chosen_on == best
+    again = trained(motions / "train", "--width", "1", "--init", finished / "best.pt", "--steps", "1", tmp_path / "run")
+    assert i3dcli.load_checkpoint(again / "last.pt").chosen_on == frozenset()
+
+
+def test_how_much_is_held_out_is_an_option_and_may_be_nothing(tested, tmp_path):
+    for share, said in (("0.5", "4 train, 4 val, "), ("0", "8 train, 2 classes, test part not looked at")):
+        result = train(tested, "--val-fraction", share, "--out", tmp_path / share, "--steps", "1")
+        assert result.exit_code == 0 and result.stderr.startswith(f"folder: {said}"), result.stderr
+    assert not (tmp_path / "0" / "best.pt").exists() and result.stdout.startswith(f"{tmp_path}/0/last.pt  loss ")
+
+
+def test_a_folder_without_parts_is_validated_on_only_where_it_is_asked_for(motions, tmp_path):
+    plain = train(motions / "train", "--out", tmp_path / "plain", "--steps", "1")
+    assert plain.stderr.startswith("folder: 8 train, 2 classes; rgb, ") and plain.stderr.count("\n") == 1
+    asked = train(motions / "train", "--val-fraction", "0.25", "--out", tmp_path / "asked", "--steps", "1")
+    assert asked.stderr.startswith("folder: 6 train, 2 val, 2 classes, val held out of train; rgb, ")
+
+
+def test_where_no_class_has_two_videos_nothing_is_held_out_and_it_is_said(motions, tmp_path):
+    for part, i in (("train", 0), ("test", 1)):
+        for name in ("left", "right"):
+            (tmp_path / "v" / part / name).mkdir(parents=True)
+            (tmp_path / "v" / part / name / "v.mp4").symlink_to(motions / "train" / name / f"{name}{i}.mp4")
+    got = "2 training videos of folder: each class has one recording only"
+    result = train(tmp_path / "v", "--out", tmp_path / "run", "--steps", "1")
+    assert result.exit_code == 0 and f"Note: no validation, as nothing can be held out: {got}\n" in result.stderr
+    result = train(tmp_path / "v", "--val-fraction", "0.2", "--out", tmp_path / "asked", "--steps", "1")
+    one_line(result, 1, f"nothing to hold out: --val-fraction 0.2: got {got}; leave it out, or give --val")
+
+
+def test_a_run_that_is_older_than_an_option_is_resumed_as_it_was(tested, tmp_path, monkeypatch):
+    """Before --val-fraction the test part was validated on."""
+    tiny = {"width": 0.125, "crop": 32, "short_side": 36, "clip_len": 9, "flip": False, "dropout": 0.0, "batch_size": 4}
+    older = TrainOptions(str(tested), **tiny, epochs=2.0, val_fraction="test")
+    for name in ("whole", "cut"):
+        with contextlib.nullcontext() if name == "whole" else dying_at(monkeypatch, 3):
+            verb.train_from(older, tmp_path / name, note=lambda text: None, device="cpu", workers=0)
+    config = tmp_path / "cut" / "config.json"
+    record = json.loads(config.read_text())
+    del record["val_fraction"]
+    config.write_text(json.dumps(record))
+    last = torch.load(tmp_path / "cut" / "last.pt", weights_only=True)
+    del last["training"]["options"]["val_fraction"]
+    torch.save(last, tmp_path / "cut" / "last.pt")
+    result = resume(tmp_path / "cut")
+    assert result.exit_code == 0 and result.stderr.startswith("folder: 8 train, 4 test, 2 classes; rgb, "), result.stderr
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    one_line(resume(tmp_path / "cut", "--val-fraction", "0.1"), 1, "--val-fraction test then, 0.1 now")
+
+
+# Weights to start from
 
 
 def init(source, out, motions, *arguments):
@@ -489,6 +568,8 @@ def test_weights_keep_how_their_flow_was_made_and_predict_computes_it_so(motions
         (("v", "--lr", "nan"), "nan is no finite number."),
         (("v", "--epochs", "inf"), "inf is no finite number."),
         (("v", "--init", "x.pt", "--width", "0.5"), "--width is for fresh weights; --init brings its own."),
+        (("v", "--val", "w", "--val-fraction", "0.1"), "--val names the videos to validate on, and --val-fraction takes them"),
+        (("v", "--val-fraction", "1"), "1.0 is not in the range 0<=x<1"),
         (("v", "--stream", "sound"), "'sound' is not one of 'rgb', 'flow'"),
         (("v", "--batch-size", "0"), "0 is not in the range 1<=x<=100000"),
     ],

@@ -4,7 +4,8 @@ A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads:
 
     format "i3d" · version 1 · state_dict · stream "rgb" | "flow" · num_classes · classes (names or None) · width ·
     preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote it) · training (what a run needs to
-    go on, in the last.pt of a run; whoever loads the network ignores it)
+    go on, in the last.pt of a run; whoever loads the network ignores it) · chosen_on (the numbers of the videos that the
+    weights are the best on, in the best.pt of a run)
 
 Other files hold bare state_dicts, or dicts that hold one, in a layout that `layouts` knows, or are TensorFlow checkpoints,
 which `tensor_bundle` reads. Nothing is executed, and nothing of a network is skipped silently. What is not of it in
@@ -20,7 +21,7 @@ import pickle
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def load_checkpoint(path: str | Path) -> I3D:
     check_tensors(state_dict, net.state_dict(), path, network="I3D")
     net.load_state_dict(state_dict, strict=True, assign=True)
     if own:
+        net.chosen_on = frozenset(content.get("chosen_on", ()))
         net.preprocessing = as_preprocessing(content["preprocessing"], path)
         net.classes = None if content["classes"] is None else tuple(content["classes"])
         if net.stream != content["stream"] or (net.classes is not None and len(net.classes) != net.num_classes):
@@ -80,11 +82,13 @@ def save_checkpoint(
     *,
     dtype: torch.dtype = torch.float32,
     training: Mapping[str, Any] | None = None,
+    chosen_on: Iterable[int] = (),
     overwrite: bool = True,
 ) -> None:
     """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors.
 
-    `training` is what a training run needs to go on, tensors and plain values. Without `overwrite` a file that is there
+    `training` is what a training run needs to go on, tensors and plain values; `chosen_on` are the numbers of the videos
+    that the weights were chosen on. Without `overwrite` a file that is there
     stays, see `files.atomic_write`. Raises I3DError.
     """
     content = {
@@ -100,6 +104,7 @@ def save_checkpoint(
         "preprocessing": dataclasses.asdict(net.preprocessing),
         "tool": f"i3d {__version__}",
         **({} if training is None else {"training": dict(training)}),
+        **({"chosen_on": sorted(chosen_on)} if chosen_on else {}),
     }
     write_torch(content, path, overwrite=overwrite)
 
@@ -272,6 +277,9 @@ def check_description(content: Mapping[str, Any], path: str | Path) -> None:
         "width": lambda value: isinstance(value, (int, float)) and value > 0,
         "preprocessing": lambda value: isinstance(value, Mapping),
     }
+    numbers = content.get("chosen_on", [])
+    if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+        raise wrong(path, "no usable 'chosen_on'", "a file written by i3d")
     for key, holds in checks.items():
         if key not in content or not holds(content[key]):
             raise wrong(path, f"no usable {key!r}", "a file written by i3d")

@@ -332,8 +332,9 @@ def check_outputs(*paths: str | None, inputs: Iterable[str | None], overwrite: b
 def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **options: Any) -> None:
     """Train one stream on TRAIN: a folder of classes, a list of videos and labels, or a dataset's own split files.
 
-    Prints the best validation, or the last loss. Under torchrun, processes share the work; after Ctrl-C or SIGTERM the
-    run can be resumed and ends with the same weights as if it had not been stopped.
+    Prints the best validation, or the last loss where there is none. A part that is called test is not looked at. Under
+    torchrun, processes share the work; after Ctrl-C or SIGTERM the run can be resumed and ends with the same weights as
+    if it had not been stopped.
 
     \b
     Examples:
@@ -406,8 +407,8 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
     """Score checkpoints on SPLIT (all that train takes): the accuracy of RGB, flow and two-stream, with 95 % intervals.
 
     Of a dataset with parts, the validation part is scored, or the test part if it has no other; name videos/test to
-    score that. With --out, what is scored is kept, and running it again goes on where it stopped. Under torchrun,
-    processes share the videos.
+    score that. Where weights were chosen on videos that are scored, it is said. With --out, what is scored is kept, and
+    running it again goes on where it stopped. Under torchrun, processes share the videos.
 
     \b
     Examples:

@@ -48,7 +48,7 @@ def convert(
     net.classes = names
     dtype = torch.float16 if half else torch.float32
     if layout == LAYOUTS[0]:
-        save_checkpoint(net, dst, dtype=dtype, overwrite=overwrite)
+        save_checkpoint(net, dst, dtype=dtype, chosen_on=net.chosen_on, overwrite=overwrite)
     elif net.width == 1:
         tensors = {key: value.to(dtype) for key, value in net.state_dict().items() if value.is_floating_point()}
         write_torch(tensors, dst, overwrite=overwrite)

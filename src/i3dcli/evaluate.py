@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .chosen import count_chosen
 from .class_names import read_class_names
 from .datasets import Dataset, Sample, load_dataset, report_absent, report_missing, scored_part
 from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import ALONE, choose_device, process_group
 from .errors import VideoError, counted, shown
 from .files import make_folder, write_text
-from .findings import Evaluation, Findings, assess, comparisons, means_over_splits
+from .findings import Evaluation, Findings, assess, chosen_sentences, comparisons, means_over_splits
 from .flow import flow_stream
 from .flow.storage import flow_picture, jpeg
 from .metrics import average_precision, class_accuracy, confusion, rank
@@ -45,7 +46,13 @@ def evaluate(
     samples, classes = match_classes(dataset, model.labels, note=how.note_once)
     report_absent(samples, classes, how.note_once)
     scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
-    return Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures, dataset.missing)
+    read = {*scored.scores.paths}
+    paths = [sample.path for sample in samples if shown(sample.path) in read] if how.group.first else []
+    chosen_on = {stream: count_chosen(net.chosen_on, paths) for stream, net in model.nets.items()}
+    evaluation = Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures, dataset.missing, chosen_on)
+    for text in chosen_sentences(evaluation):
+        how.note_once(f"Note: {text}")
+    return evaluation
 
 
 @dataclass(frozen=True)
@@ -163,8 +170,14 @@ def write_outputs(
 
 
 def as_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """What metrics.json holds: the metrics by stream, accuracies from 0 to 1, `n` videos of `total` that were asked for."""
-    return {key: {**asdict(m), "total": evaluation.total} for key, m in evaluation.findings.measured.items()}
+    """What metrics.json holds: the metrics by stream, accuracies from 0 to 1, `n` videos of `total` that were asked for.
+
+    Where a stream's weights were chosen on some of the videos, `chosen_on` says on how many.
+    """
+    metrics = {key: {**asdict(m), "total": evaluation.total} for key, m in evaluation.findings.measured.items()}
+    for stream, number in evaluation.chosen_on.items():
+        metrics[stream] |= {"chosen_on": number} if number else {}
+    return metrics
 
 
 def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None, samples: Sequence[Sample]) -> Report:
@@ -190,7 +203,7 @@ def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None
         class_counts=counts,
         class_scores=by_class,
         confusion=matrix,
-        comparisons=comparisons(findings),
+        comparisons=[*chosen_sentences(evaluation), *comparisons(findings)],
         agreement=findings.agreement,
         mistakes=[] if labels.ndim == 2 else worst_mistakes(scores, findings, {shown(s.path): s.path for s in samples}),
         unreadable=[(failure.path, failure.reason) for failure in evaluation.failures],

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .defaults import STREAMS
-from .errors import DatasetError
+from .errors import DatasetError, counted
 from .metrics import Metrics, MultiLabelMetrics, Paired, fuse, mcnemar, mean_over_splits, measure, measure_multi_label, rank
 from .report import NAMES, mcnemar_sentence
 from .scores import Scores
@@ -39,6 +39,7 @@ class Evaluation:
     findings: Findings
     failures: tuple[Failure, ...] = ()
     missing: tuple[Path, ...] = ()
+    chosen_on: Mapping[str, int] = field(default_factory=dict)  # by stream: scored videos that its weights are the best on
 
     @property
     def total(self) -> int:
@@ -105,6 +106,17 @@ def comparisons(findings: Findings) -> list[str]:
     if findings.comparison is None or findings.better is None:
         return []
     return [mcnemar_sentence(FUSED, findings.better, findings.comparison)]
+
+
+def chosen_sentences(evaluation: Evaluation) -> list[str]:
+    """What is to be said of weights that were chosen on what is scored, in a sentence for each stream where it is so."""
+    n = len(evaluation.scores.paths)
+    return [
+        f"the {NAMES[stream]} weights were chosen on {number} of the {counted(n, 'video')} that are scored, as the best of "
+        "their run, so that their accuracy is too high; score others, or the run's last.pt"
+        for stream, number in evaluation.chosen_on.items()
+        if number
+    ]
 
 
 def sweep_table(scores: Scores) -> str:

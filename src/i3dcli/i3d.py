@@ -109,6 +109,7 @@ class I3D(nn.Module):
             raise ValueError(f"expected at least one class and channel, got {num_classes = }, {in_channels = }, {width = }")
         self.num_classes, self.in_channels, self.width = num_classes, in_channels, width
         self.classes: tuple[str, ...] | None = None  # names of the K logits, where they are known
+        self.chosen_on: frozenset[int] = frozenset()  # the videos that these weights are the best on; see chosen.py
         self.preprocessing = Preprocessing()  # how the input was made that the weights have seen
         channels = in_channels
         for name, spec in LAYERS:

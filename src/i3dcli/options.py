@@ -163,6 +163,11 @@ COUNT, FRACTION = click.IntRange(1), FloatRange(0)
 
 TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are there
     ("val", NAME, "Validation videos, where TRAIN does not name them itself."),
+    (
+        "val-fraction",
+        FloatRange(0, 1, max_open=True),
+        "Part of TRAIN's videos to validate on, by recording.  [default: TRAIN's own part, or 0.1 if that is a test part]",
+    ),
     ("format", click.Choice(["auto", *FORMATS]), "How TRAIN and --val name videos and labels."),
     ("split", click.IntRange(1, 3), "Of UCF-101 and HMDB-51."),
     ("root", NAME, "The folder in which the videos lie.  [default: that of the list]"),

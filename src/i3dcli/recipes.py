@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .defaults import DROPOUT
+from .holdout import TEST_PART
 
 SCHEDULES = ("cosine", "step", "plateau")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -24,6 +25,7 @@ class TrainOptions:
     # data
     train: str = ""
     val: str | None = None
+    val_fraction: float | str | None = None  # None, or BEFORE's: see holdout.for_training
     format: str = "auto"
     split: int = 1
     root: str | None = None
@@ -60,6 +62,10 @@ class TrainOptions:
     sync_bn: bool = False
     precision: str = "fp32"
     seed: int = 0
+
+
+BEFORE: dict[str, Any] = {"val_fraction": TEST_PART}  # what runs did that are older than an option, if not its default
+EARLIER = {field.name: BEFORE.get(field.name, field.default) for field in fields(TrainOptions)}
 
 
 # Numbers of the Kinetics runs are those of the released models, in kinetics-i3d's README; 384 clips per step are 64
@@ -102,6 +108,10 @@ def complaint(options: TrainOptions) -> str | None:
     """What is wrong with options whatever the data, in words; None if nothing is."""
     complaints = (
         (not options.train, "Missing argument 'TRAIN', the training videos."),
+        (
+            options.val is not None and isinstance(options.val_fraction, float),
+            "--val names the videos to validate on, and --val-fraction takes them from TRAIN; give one or the other.",
+        ),
         (options.stream == "flow" and not options.flow_dir, "--stream flow needs --flow-dir DIR, which extract-flow writes."),
         (options.stream == "rgb" and options.flow_dir, "--flow-dir is for --stream flow."),
         (options.init and options.width != TrainOptions.width, "--width is for fresh weights; --init brings its own."),
@@ -119,7 +129,8 @@ def as_text(options: TrainOptions) -> str:
 
 def changed_options(now: TrainOptions, then: dict[str, Any]) -> list[str]:
     """What differs between options and those of an earlier run, in words."""
-    pairs = [(field.name, then.get(field.name), getattr(now, field.name)) for field in fields(now)]
+    then = {**EARLIER, **then}
+    pairs = [(field.name, then[field.name], getattr(now, field.name)) for field in fields(now)]
     return [
         f"--{name.replace('_', '-')} {as_given(was)} then, {as_given(is_)} now"
         for name, was, is_ in pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from .chosen import video_numbers
 from .datasets import Dataset, Sample, labels_of
 from .defaults import Preprocessing
 from .distributed import Group, cores_per_process
@@ -89,6 +91,11 @@ class RunData:
                 f"one class: {shown(self.options.train)}: got {shown(listed.classes[there.pop()])!r} for all "
                 f"{counted(len(self.train), 'training video')}, expected two classes or more; add videos of another"
             )
+
+    @functools.cached_property
+    def chosen_on(self) -> frozenset[int]:
+        """The numbers of the validation videos, which best.pt is chosen on; those of no other process than the first."""
+        return video_numbers(sample.path for sample in self.val) if self.group.first else frozenset()
 
     def describe(self) -> str:
         """What a step and the run consist of, in words."""

@@ -10,10 +10,10 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -24,10 +24,12 @@ from .distributed import Group, restarted
 from .errors import CheckpointError, I3DError, shown
 from .files import held, make_folder, remove_leftovers, write_text
 from .learner import Learner
-from .recipes import TrainOptions, changed_options
+from .recipes import EARLIER, TrainOptions, changed_options
 
 LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
 WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
+ABOUT_RUN = {"preprocessing", "clips_per_step", "processes", "device", "tool", "torch"}  # in config.json besides the options
+PARTS_OF_STATE = {"options", "clips_per_step", "classes", "learner", "progress"}  # of a run, in last.pt
 Row = dict[str, Any]
 
 
@@ -114,16 +116,21 @@ class RunFolder:
 
     @staticmethod
     def recorded_options(path: Path) -> TrainOptions:
-        """The options of the run in a folder. Raises CheckpointError where there is none."""
+        """The options of the run in a folder; one that is newer than the run has the value that reproduces it.
+
+        Raises CheckpointError where there is no run, or one with options that are not known here.
+        """
         try:
             record = json.loads((path / CONFIG).read_text("utf-8"))
-            options = {field.name: record[field.name] for field in dataclasses.fields(TrainOptions)}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            tool, options = record.get("tool"), {key: record[key] for key in record if key not in ABOUT_RUN}
+            options["train"]  # which every run has
+            options["lr_steps"] = tuple((int(step), float(lr)) for step, lr in options.get("lr_steps", ()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"nothing to resume: {shown(path)}: no {CONFIG} of a run in it; leave --resume out to start a run"
             ) from error
-        options["lr_steps"] = tuple((int(step), float(lr)) for step, lr in options["lr_steps"])
-        return TrainOptions(**options)
+        check_known(options, EARLIER, path / CONFIG, tool=tool)
+        return TrainOptions(**{**EARLIER, **options})
 
     def open(self, learner: Learner) -> Progress:
         """What last.pt holds, loaded into the learner; or the record of a new run, written.
@@ -136,12 +143,13 @@ class RunFolder:
             return Progress()
         content = read_checkpoint(self.last)
         training = content.get("training")
-        if not isinstance(training, dict):
+        if not is_state(training):
             raise wrong(self.last, "a checkpoint without the state of a run", "the last.pt of i3d train")
-        then = {**training["options"], "clips_per_step": training["clips_per_step"]}
-        changed = changed_options(self.options, then)
+        for part, known in (("options", EARLIER), ("progress", dataclasses.asdict(Progress()))):
+            check_known(training[part], known, self.last, tool=content.get("tool"))
+        changed = changed_options(self.options, training["options"])
         if training["clips_per_step"] != self.clips_per_step:
-            changed.append(f"{then['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
+            changed.append(f"{training['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
         if training["classes"] != list(learner.net.classes or ()):
             changed.append("other classes")
         if changed:
@@ -179,10 +187,10 @@ class RunFolder:
         if self.group.first:
             write_text(self.path / LOG, as_csv(progress.history))
 
-    def keep_best(self, learner: Learner) -> None:
-        """Write best.pt."""
+    def keep_best(self, learner: Learner, *, chosen_on: Iterable[int]) -> None:
+        """Write best.pt, with the numbers of the videos that it is chosen on."""
         if self.group.first:
-            save_checkpoint(learner.net, self.best)
+            save_checkpoint(learner.net, self.best, chosen_on=chosen_on)
 
     def _describe(self, learner: Learner) -> None:
         """Write config.json and classes.txt."""
@@ -205,6 +213,26 @@ def is_record(path: Path) -> bool:
         record = json.loads(path.read_text("utf-8"))
         return isinstance(record, dict) and str(record.get("tool")).startswith("i3d ")
     return False
+
+
+def is_state(training: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether this is what a run needs to go on, with all that each version of i3d has kept."""
+    return (
+        isinstance(training, dict)
+        and training.keys() >= PARTS_OF_STATE
+        and isinstance(training["options"], dict)
+        and isinstance(training["progress"], dict)
+        and "step" in training["progress"]
+    )
+
+
+def check_known(record: Mapping[str, Any], known: Collection[str], path: Path, *, tool: object) -> None:
+    """Raise CheckpointError for a field that is not `known`, as of an i3d that has an option which this one lacks."""
+    if unknown := sorted(map(str, record.keys() - known)):
+        raise CheckpointError(
+            f"run of another i3d: {shown(path)}: got {shown(unknown[0])!r}, which this i3d {__version__} does not know; "
+            f"resume it with {shown(str(tool or 'the version'))}, which wrote it"
+        )
 
 
 def not_the_same_run(path: Path, changed: list[str]) -> I3DError:

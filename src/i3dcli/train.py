@@ -25,6 +25,7 @@ from .defaults import IN_CHANNELS, Preprocessing
 from .distributed import choose_device, process_group
 from .errors import DatasetError, I3DError, VideoError, counted, memory_errors, shown
 from .flow.storage import FlowFolder, FlowReader
+from .holdout import for_training
 from .i3d import I3D, LAYERS
 from .learner import DIVERGED, Learner
 from .metrics import measure, measure_multi_label
@@ -98,12 +99,14 @@ def train(
 ) -> Result:
     """Train one stream on `dataset` into the run folder `out`: last.pt, best.pt, log.csv, curves.png, config.json, classes.txt.
 
+    A part of the dataset that is called test is not looked at; see `for_training` for what is validated on instead.
     With `resume`, or when torchrun starts it again, it goes on from last.pt to the very weights it would have reached
     undisturbed. `note` gets lines for people. Raises DatasetError, CheckpointError, and I3DError for a loss that is
     not finite, for memory that runs out and for files that cannot be written.
     """
     with process_group(choose_device(device)) as (group, chosen), memory_errors(MEMORY_ADVICE), stop_signals() as stop:
         say = note if group.first else lambda text: None
+        dataset = for_training(dataset, options.val_fraction, seed=options.seed, note=say)
         net = build_network(dataset, options, note=say)
         data = RunData(dataset, options, net.preprocessing, group, device=chosen, workers=workers, note=say)
         folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step)
@@ -146,7 +149,7 @@ def loop(
                 if epoch_done and data.val:
                     row |= validate(learner, data)
                     if state.follow(row, data.metric, patience=options.patience):
-                        folder.keep_best(learner)
+                        folder.keep_best(learner, chosen_on=data.chosen_on)
                 state.history.append(row)
                 if not epoch_done:  # else it is saved with the weights
                     folder.log(state)
