@@ -49,10 +49,11 @@ def hold_out(samples: Sequence[Sample], share: float, *, seed: int) -> tuple[tup
     Each class keeps a video on both sides, if it has more than one group. Which these are depends on names and `seed` alone.
     """
     groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(group_of(sample), []).append(sample)
+    names = [group_of(sample) for sample in samples]
+    for sample, name in zip(samples, names, strict=True):
+        groups.setdefault(name, []).append(sample)
     counts = {name: Counter(label for sample in group for label in classes_of(sample)) for name, group in groups.items()}
-    totals = sum(counts.values(), Counter[int]())
+    totals = Counter(label for sample in samples for label in classes_of(sample))
     targets = {label: max(1, round(share * total)) for label, total in totals.items()}
     held, chosen = Counter[int](), set[str]()
     order = sorted(groups, key=lambda name: hashlib.sha256(f"{seed} {shown(name)}".encode()).digest())
@@ -72,9 +73,8 @@ def hold_out(samples: Sequence[Sample], share: float, *, seed: int) -> tuple[tup
 
     take(order, nears)
     take(sorted(order, key=lambda name: len(groups[name])), lambda count: any(held[label] == 0 for label in count))
-    sides = [group_of(sample) in chosen for sample in samples]
-    train = tuple(sample for sample, is_held in zip(samples, sides, strict=True) if not is_held)
-    return train, tuple(sample for sample, is_held in zip(samples, sides, strict=True) if is_held)
+    train = tuple(sample for sample, name in zip(samples, names, strict=True) if name not in chosen)
+    return train, tuple(sample for sample, name in zip(samples, names, strict=True) if name in chosen)
 
 
 def classes_of(sample: Sample) -> set[int]:
