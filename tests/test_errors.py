@@ -1,9 +1,11 @@
 """Errors as one helpful line."""
 
+import time
+
 import pytest
 
 from i3dcli import I3DError
-from i3dcli.errors import counted, memory_errors
+from i3dcli.errors import counted, memory_errors, shown
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,17 @@ def test_memory_that_runs_out_elsewhere_is_told_likewise(error, line):
     with pytest.raises(I3DError) as caught, memory_errors("lower --batch-size"):
         raise error
     assert line in str(caught.value) and "\n" not in str(caught.value) and "lower --batch-size" in str(caught.value)
+
+
+def test_a_long_line_is_searched_in_no_time():
+    begun = time.process_time()
+    with pytest.raises(RuntimeError), memory_errors("lower it"):
+        raise RuntimeError("a" * 1_000_000)
+    assert time.process_time() - begun < 1  # it was 20 seconds for 30 kB
+
+
+def test_half_a_character_can_be_shown():
+    assert shown("a\ud800b\udcff") == "a\ufffdb\ufffd"
 
 
 def test_only_one_is_counted_in_the_singular():

@@ -6,6 +6,7 @@ import pytest
 
 from i3dcli import DatasetError, I3DError
 from i3dcli.class_names import read_class_names
+from i3dcli.datasets import load_dataset
 from i3dcli.errors import shown
 from i3dcli.file_names import frame_names
 from i3dcli.files import atomic_write, check_writable, find_videos, locked, picture_paths
@@ -293,6 +294,22 @@ def test_a_name_of_digits_that_are_no_numbers_is_sorted_too():
     assert frame_names(["a²1.jpg", "²2.jpg", "x10.jpg", "x9.jpg", "²1.jpg", "²no.jpg"]) == [
         *("a²1.jpg", "x9.jpg", "x10.jpg", "²1.jpg", "²2.jpg")
     ]
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    touch(tmp_path, "a/clip.mp4", "closed/clip.mp4")
+    scan = os.scandir
+
+    def scan_or_refuse(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan_or_refuse)
+    text = f"^cannot read: {tmp_path}/closed: Permission denied; check its permissions, or name other folders$"
+    for read in (find_videos, load_dataset):
+        with pytest.raises(DatasetError, match=text):
+            read(str(tmp_path))
 
 
 def test_a_list_may_name_a_video_that_starts_as_a_comment_does(tmp_path):

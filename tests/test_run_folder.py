@@ -160,10 +160,10 @@ def older(tmp_path_factory):
     """The folder of a run that did what runs do which are older than all options."""
     path = tmp_path_factory.mktemp("older") / "run"
     run = folder(path, replace(OPTIONS, **BEFORE))
-    run.check(resume=False)
-    trained = learner()
-    run.open(trained)
-    run.save(trained, Progress(step=3), metric="top1")
+    with run.opened(resume=False):
+        trained = learner()
+        run.open(trained)
+        run.save(trained, Progress(step=3), metric="top1")
     return path
 
 

@@ -1,5 +1,6 @@
 """Saved scores: written, read, and joined from several files."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -97,7 +98,9 @@ def test_a_file_of_something_else_is_no_scores(tmp_path):
         assert error(read_scores, tmp_path / name) == expected
     absent = error(read_scores, tmp_path / "absent.npz")
     assert absent == f"cannot read scores: {tmp_path}/absent.npz: No such file or directory; give a file of i3d eval"
-    assert "Is a directory" in error(read_scores, tmp_path)
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe.npz", "a pipe")):
+        assert error(read_scores, path) == f"cannot read scores: {path}: it is {kind}; give a file of i3d eval"
 
 
 def test_a_file_that_is_cut_off_is_no_scores(tmp_path):

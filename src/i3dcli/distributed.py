@@ -17,7 +17,7 @@ from torch import Tensor
 from .errors import I3DError, shown
 from .flow.threads import available_cores
 
-LOST = re.compile(r".*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I)
+LOST = re.compile(r"^.*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I | re.M)
 # Without it processes that start again may connect to those before them: https://github.com/pytorch/pytorch/issues/135712
 ENVIRONMENT = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what it sets in the environment
 PATIENCE = timedelta(days=7)  # processes may meet only at the end; when one dies, torchrun ends the others

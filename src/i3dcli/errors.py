@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OUT_OF_MEMORY = re.compile(
-    r".*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I
+    r"^.*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I | re.M
 )
 SURROGATE = re.compile("[\ud800-\udfff]")
 

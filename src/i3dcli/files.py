@@ -185,17 +185,17 @@ def check_regular(path: str | Path) -> None:
         raise I3DError(f"cannot write: {shown(path)}: it is no regular file; give another name")
 
 
-def check_is_file(path: str | Path) -> None:
+def check_is_file(path: str | Path, *, what: str = "the list", advice: str = "give the path of a text file") -> None:
     """Raise DatasetError unless a regular file is at `path`; to read a pipe or a device could take for ever."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
         reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"cannot read the list: {shown(path)}: {reason}; give the path of a text file") from error
+        raise DatasetError(f"cannot read {what}: {shown(path)}: {reason}; {advice}") from error
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     if not stat.S_ISREG(mode):
         kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise DatasetError(f"cannot read the list: {shown(path)}: it is {kind}; give the path of a text file")
+        raise DatasetError(f"cannot read {what}: {shown(path)}: it is {kind}; {advice}")
 
 
 def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overwrite: bool = True) -> None:
@@ -347,9 +347,12 @@ def decoded(data: bytes, *, errors: str = "strict") -> str:
 
 
 def videos_below(folder: Path) -> Iterator[Found]:
-    """Videos at any depth; linked folders are followed, each real folder once; folders of extracted flow are passed over."""
+    """Videos at any depth; linked folders are followed, each real folder once; folders of extracted flow are passed over.
+
+    Raises DatasetError for a folder that cannot be read, whose videos would be lost without a word.
+    """
     seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=raise_unreadable):
         if os.path.realpath(parent) in seen or FLOW_SIDECAR in files:
             folders.clear()
             continue
@@ -359,6 +362,12 @@ def videos_below(folder: Path) -> Iterator[Found]:
         if is_frame_folder(files):
             yield Found(Path(parent), without_suffix(key))
         yield from (Found(Path(parent, file), key / without_suffix(Path(file))) for file in files if is_video_name(file))
+
+
+def raise_unreadable(error: OSError) -> None:
+    """Raise DatasetError for a folder."""
+    where = shown(os.fspath(error.filename))
+    raise DatasetError(f"cannot read: {where}: {error.strerror}; check its permissions, or name other folders") from error
 
 
 def picture_paths(path: str | Path) -> list[Path]:

@@ -12,7 +12,7 @@ from .class_names import read_class_names
 from .entries import Listed, on_disk, read_entries, with_labels
 from .errors import DatasetError, counted, shown
 from .file_names import VIDEO_SUFFIXES, is_passed_over
-from .files import videos_below
+from .files import raise_unreadable, videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("train", "training"), "train"),
@@ -99,8 +99,11 @@ def subfolders(path: Path) -> dict[str, Path]:
     """The folders in a folder by name, sorted; hidden ones and what systems leave behind are passed over."""
     if not path.is_dir():
         return {}
-    with os.scandir(path) as found:
-        names = sorted(entry.name for entry in found if not is_passed_over(entry.name) and entry.is_dir())
+    try:
+        with os.scandir(path) as found:
+            names = sorted(entry.name for entry in found if not is_passed_over(entry.name) and entry.is_dir())
+    except OSError as error:
+        raise_unreadable(error)
     return {name: path / name for name in names}
 
 

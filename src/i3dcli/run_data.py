@@ -53,7 +53,9 @@ class RunData:
         self.clips_per_step = options.batch_size * options.accumulate * group.size
         self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
         if options.schedule == "plateau" and not self.val:
-            raise DatasetError(f"no validation: --schedule plateau: {dataset.summary}; give --val, or another --schedule")
+            raise DatasetError(
+                f"no validation: --schedule plateau: {dataset.summary}; give --val or --val-fraction, or another --schedule"
+            )
         self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
         self.loaders: list[DataLoader[Item]] = []
         self.validation = self.validation_batches()

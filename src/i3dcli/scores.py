@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .defaults import STREAMS
 from .errors import DatasetError, counted, shown
-from .files import atomic_write
+from .files import atomic_write, check_is_file
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def write_scores(path: str | Path, scores: Scores, *, overwrite: bool = True) ->
 
 def read_scores(path: str | Path) -> Scores:
     """What `write_scores` wrote. Raises DatasetError for any other file."""
+    check_is_file(path, what="scores", advice="give a file of i3d eval")
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
