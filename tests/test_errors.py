@@ -2,6 +2,7 @@
 
 import time
 
+import cv2
 import pytest
 
 from i3dcli import I3DError
@@ -18,6 +19,8 @@ from i3dcli.errors import counted, memory_errors, shown
             "E: Unable to allocate 9 GiB",
         ),
         (MemoryError(), "out of memory: lower --batch-size"),
+        (MemoryError("Allocation failed (probably too large)."), "out of memory: Allocation failed (probably too large).;"),
+        (cv2.error("error: (-4:Insufficient memory) Failed to allocate 9 bytes"), "(-4:Insufficient memory) Failed to"),
     ],
 )
 def test_memory_that_runs_out_elsewhere_is_told_likewise(error, line):

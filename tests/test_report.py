@@ -15,6 +15,7 @@ import pytest
 from media import texture
 
 from i3dcli import I3DError
+from i3dcli.errors import shown
 from i3dcli.metrics import Paired, class_accuracy, confusion, fuse, mcnemar, measure, measure_multi_label, rank
 from i3dcli.report import Mistake, Report, as_data, mcnemar_sentence, write_confusion, write_per_class, write_report
 
@@ -81,7 +82,7 @@ def test_the_page_holds_its_data_whatever_the_names(page):
     assert attributes == {"type": "application/json", "id": "data"} and text.isascii() and "<" not in text
     data = json.loads(text)
     assert data == json.loads(json.dumps(as_data(example())))
-    assert data["classes"][1] == NASTY and data["title"] == f"Held-out {NASTY}"
+    assert data["classes"][1] == shown(NASTY) and data["title"] == f"Held-out {shown(NASTY)}"
     assert data["scores"]["rgb"][4] is None and data["counts"] == [6, 9, 12, 15, 0, 18]
     assert sum(n for _, _, n in data["confusion"]) == 60
     assert data["mistakes"][0]["rgb"].startswith("data:image/jpeg;base64,/9j/") and data["mistakes"][1]["rgb"] is None

@@ -19,7 +19,7 @@ from .annotations import (
     read_ucf101,
 )
 from .class_names import distinct
-from .errors import DatasetError, counted, shown
+from .errors import DatasetError, counted, shown, shown_class
 from .file_names import is_debris, is_video_name
 from .files import check_is_file
 from .lists import (
@@ -302,6 +302,6 @@ def labels_of(samples: Iterable[Sample]) -> set[int]:
 
 
 def first_of(names: Sequence[str | Path]) -> str:
-    """The first of many names, and how many more there are."""
+    """The first of many paths or classes, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(shown, names[:NAMED])) + more
+    return ", ".join(shown_class(name) if isinstance(name, str) else shown(name) for name in names[:NAMED]) + more

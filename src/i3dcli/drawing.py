@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import shown
+from .errors import shown, shown_class
 
 Colour = tuple[int, int, int]
 INK, GREY, GRID = (48, 40, 36), (128, 118, 112), (236, 232, 230)  # BGR, as are all colours of OpenCV
@@ -70,7 +70,7 @@ def ascii_text(text: str) -> str:
 
 def ascii_label(label: str, index: int) -> str:
     """A class's label in ASCII, or its number where more than accents would be lost, or no letter be left."""
-    plain = without_accents(label)
+    plain = without_accents(shown_class(label))
     return plain if plain.isascii() and any(map(str.isalnum, plain)) else f"class {index}"
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 OUT_OF_MEMORY = re.compile(
-    r"^.*(out of memory|(can't|cannot|unable to) allocate|not enough memory|bad_alloc|signal: Killed).*", re.I | re.M
+    r"^.*(out of memory|(can't|cannot|unable to|failed to) allocate|allocation failed|(not enough|insufficient) memory|"
+    r"bad_alloc|can't start new thread|signal: Killed).*",
+    re.I | re.M,
 )
-SURROGATE = re.compile("[\ud800-\udfff]")
+NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for none; in a name from a checkpoint
+
+LONGEST_CLASS = 200  # characters of a class's name in a line for people
+MOST_MARKS = 4  # accents on one letter; more are drawn over the lines above and below
+FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # signs of no ink that count as printable
 
 
 class I3DError(Exception):
@@ -38,16 +45,30 @@ def is_missing(error: I3DError) -> bool:
 
 def as_unicode(path: str | Path) -> str:
     """A path as text that can be written in UTF-8; bytes of its name that are none become U+FFFD."""
-    text = str(path)
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a character, as JSON's escapes can write it
-        return SURROGATE.sub("\ufffd", text)
+    text = NO_BYTES.sub("\ufffd", str(path))
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def shown(path: str | Path) -> str:
-    """A path as it can always be printed, on one line, whatever bytes its name holds."""
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in as_unicode(path))
+def shown(name: str | Path) -> str:
+    """A name as it can always be printed, on one line, whatever it holds: a path's bytes, or a class's controls.
+
+    What a terminal would obey, turn around or not show at all is printed as its number.
+    """
+    text = as_unicode(name)
+    if text.isascii() and text.isprintable():
+        return text
+    parts, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        visible = character.isprintable() and character not in FILLERS and marks <= MOST_MARKS
+        parts.append(character if visible else character.encode("unicode_escape").decode())
+    return "".join(parts)
+
+
+def shown_class(name: str) -> str:
+    """The name of a class, as `shown`, and cut where it is longer than any that people can read in a line."""
+    text = shown(name[: LONGEST_CLASS + 1])
+    return text if len(text) <= LONGEST_CLASS else f"{text[: LONGEST_CLASS - 1]}…"
 
 
 def counted(number: int, word: str) -> str:
@@ -60,8 +81,10 @@ def memory_errors(advice: str) -> Iterator[None]:
     """Raise I3DError, with what to do about it, when memory runs out on any device or in a loader's process."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except I3DError:
+        raise
+    except Exception as error:  # each library has a type of its own for this, OpenCV's is a plain Exception
         line = OUT_OF_MEMORY.search(str(error))
-        if line is None and not isinstance(error, MemoryError):
+        if isinstance(error, OSError) or (line is None and not isinstance(error, MemoryError)):
             raise
         raise I3DError(f"out of memory: {'' if line is None else f'{shown(line[0])}; '}{advice}") from error

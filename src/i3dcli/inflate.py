@@ -64,7 +64,7 @@ class Inflation:
         for key, tensor in self.source.tensors.items():
             if tensor.ndim == 4:
                 layer = key.removesuffix(".conv3d.weight")
-                rows.append((layer, self.source.names[key], sized(tensor), key, sized(weights[key])))
+                rows.append((layer, shown(self.source.names[key]), sized(tensor), key, sized(weights[key])))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +11,11 @@ import numpy as np
 
 from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
-from .errors import DatasetError, I3DError, VideoError, as_unicode, counted, shown
+from .errors import DatasetError, I3DError, VideoError, as_unicode, counted, shown, shown_class
 from .files import Found, find_videos
 from .flow.storage import FlowFolder
 from .scores import Scores, write_npz, write_scores
+from .tables import csv_line, json_line
 from .timeline import plotted
 from .two_stream import Prediction, TwoStream
 from .views import Views
@@ -133,10 +131,8 @@ def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = Fa
 
 
 def as_json(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
-    """One JSON object on one line; in ASCII where a path holds bytes that are not UTF-8, which JSON's escapes keep."""
-    record = as_record(prediction, top_k, timeline=timeline)
-    text = json.dumps(record, ensure_ascii=False)
-    return text if text == as_unicode(text) else json.dumps(record)
+    """One JSON object on one line; see `json_line`."""
+    return json_line(as_record(prediction, top_k, timeline=timeline))
 
 
 def csv_fields(*, timeline: bool = False) -> tuple[str, ...]:
@@ -150,13 +146,8 @@ def as_csv(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False
     labels = record.pop("top")
     record |= {"video": as_unicode(record["video"]), "streams": "+".join(record["streams"])}
     rows = ({**record, "rank": rank, **label} for rank, label in enumerate(labels, start=1))
-    return "\n".join(csv_line(row, csv_fields(timeline=timeline)) for row in rows)
-
-
-def csv_line(row: dict[str, Any], fields: Sequence[str]) -> str:
-    text = io.StringIO()
-    csv.DictWriter(text, fields, lineterminator="\r\n").writerow(row)  # either of these in a path gets quotes
-    return text.getvalue().removesuffix("\r\n")
+    fields = csv_fields(timeline=timeline)
+    return "\n".join(csv_line([row[field] for field in fields]) for row in rows)
 
 
 def as_table(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False) -> str:
@@ -183,7 +174,7 @@ def as_row(prediction: Prediction) -> str:
 
 
 def what_ran(prediction: Prediction) -> str:
-    return f"{prediction.model}, {' + '.join(prediction.streams)}, {prediction.device}"
+    return f"{shown(prediction.model)}, {' + '.join(prediction.streams)}, {prediction.device}"
 
 
 def columns(prediction: Prediction) -> list[str]:
@@ -197,7 +188,7 @@ def header(prediction: Prediction) -> str:
 def label_line(prediction: Prediction, label: dict[str, Any]) -> str:
     """A label of `as_record`, after its probability by each stream and both."""
     numbers = {**label, "fused": label["probability"]}
-    return "".join(f"{numbers[column]:8.4f}" for column in columns(prediction)) + f"  {label['label']}"
+    return "".join(f"{numbers[column]:8.4f}" for column in columns(prediction)) + f"  {shown_class(label['label'])}"
 
 
 def write_outputs(

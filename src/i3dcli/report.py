@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
-import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import shown
+from .errors import shown, shown_class
 from .files import write_text
 from .metrics import Metrics, MultiLabelMetrics, Paired
+from .tables import write_csv
 
 NAMES = {"rgb": "RGB", "flow": "Flow", "two_stream": "Two-stream"}  # of what is measured, in the order it is listed
 SIGNIFICANCE = 0.05  # of McNemar's p-value, in words
@@ -107,29 +106,32 @@ def mcnemar_sentence(a: str, b: str, paired: Paired) -> str:
 
 
 def as_data(content: Report) -> dict[str, Any]:
-    """The report as plain data, as the page holds it; the confusion matrix as [row, column, count] where not zero."""
+    """The report as plain data, as the page holds it, names as people see them.
+
+    The confusion matrix is [row, column, count] where not zero.
+    """
     matrix = content.confusion
     return {
-        "title": content.title,
-        "command": content.command,
+        "title": shown(content.title),
+        "command": shown(content.command),
         "protocol": content.protocol,
         "total": content.total,
         "rows": [{"key": key, "name": NAMES[key], **asdict(content.measured[key])} for key in NAMES if key in content.measured],
-        "classes": list(content.classes),
+        "classes": list(map(shown_class, content.classes)),
         "counts": content.class_counts.tolist(),
         "scores": {k: [None if math.isnan(x) else x for x in row.tolist()] for k, row in content.class_scores.items()},
         "confusion": None if matrix is None else [[int(i), int(j), int(matrix[i, j])] for i, j in np.argwhere(matrix)],
         "comparisons": list(content.comparisons),
         "agreement": None if content.agreement is None else asdict(content.agreement),
         "mistakes": [mistake_data(mistake) for mistake in content.mistakes],
-        "unreadable": [list(pair) for pair in content.unreadable],
+        "unreadable": [list(map(shown, pair)) for pair in content.unreadable],
         "missing": content.missing,
     }
 
 
 def mistake_data(mistake: Mistake) -> dict[str, Any]:
     return {
-        "video": mistake.video,
+        "video": shown(mistake.video),
         "truth": int(mistake.truth),  # NumPy's numbers are welcome, but not to JSON
         "predicted": int(mistake.predicted),
         "probability": float(mistake.probability),
@@ -149,9 +151,3 @@ def as_script(data: dict[str, Any]) -> str:
     """JSON in ASCII that no text in it can end the script element which holds it."""
     text = json.dumps(data, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import functools
-import io
 import json
 import math
 import os
@@ -25,6 +23,7 @@ from .errors import CheckpointError, I3DError, shown
 from .files import held, make_folder, remove_leftovers, write_text
 from .learner import Learner
 from .recipes import EARLIER, TrainOptions, changed_options
+from .tables import csv_text
 
 LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
 WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
@@ -243,9 +242,5 @@ def not_the_same_run(path: Path, changed: list[str]) -> I3DError:
 
 def as_csv(history: list[Row]) -> str:
     """Rows as CSV under the union of their columns, in the order in which they first appear."""
-    columns = dict.fromkeys(key for row in history for key in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    return csv_text([columns, *([row.get(column, "") for column in columns] for row in history)])

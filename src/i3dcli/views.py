@@ -94,7 +94,7 @@ class Views:
         """Whole frames, the first `kept` of every `stride`, and the flow from each to the next."""
         frames: Iterable[Frame] = tqdm(
             self.source,
-            Path(self.path).name,
+            shown(Path(self.path).name),
             self.source.estimated_frames,
             unit="frame",
             leave=False,
