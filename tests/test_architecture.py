@@ -35,9 +35,9 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ),
     ("holdout", "chosen"),
     ("datasets", "annotations", "lists", "entries"),
-    ("places",),
+    ("places", "tables"),
     ("class_names", "files"),
-    ("file_names", "defaults", "errors", "__init__"),
+    ("file_names", "defaults", "errors", "stopping", "__init__"),
 )
 ORDER = [module for row in LAYERS for module in row]
 MODULES = sorted(SOURCE.rglob("*.py"))

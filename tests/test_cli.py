@@ -177,7 +177,7 @@ def test_what_was_done_before_an_interruption_is_kept_and_said(run, video, tmp_p
     whole = verb.predict_videos
     monkeypatch.setattr(verb, "predict_videos", interrupted)
     result = run(video, video, "--scores", tmp_path / "scores.npz")
-    assert result.exit_code == 1 and f"Note: interrupted after 1 video, kept in {tmp_path}/scores.npz\n" in result.stderr
+    assert (result.exit_code, result.stderr) == (130, f"Interrupted: 1 video, kept in {tmp_path}/scores.npz\n")
     assert len(read_scores(tmp_path / "scores.npz").paths) == 1
 
 
@@ -355,5 +355,5 @@ def test_an_interrupted_run_does_not_replace_the_results_of_a_whole_one(run, vid
     before, whole = scores.read_bytes(), verb.predict_videos
     monkeypatch.setattr(verb, "predict_videos", interrupted)
     result = run(video, "--scores", scores, "--overwrite")
-    assert "Note: interrupted after 1 video, not kept, as the files of before are left as they are\n" in result.stderr
+    assert result.stderr == "Interrupted: 1 video, not kept, as the files of before are left as they are\n"
     assert scores.read_bytes() == before and list(tmp_path.iterdir()) == [scores]

@@ -186,9 +186,10 @@ def test_flow_that_overflows_is_not_kept(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
-def test_a_signal_ends_with_what_was_done_and_leaves_no_half_folder(tmp_path):
+def test_a_signal_ends_even_the_longest_flow_with_what_was_done_and_leaves_no_half_folder(tmp_path):
     path = write_video(tmp_path / "clip.mp4", moving(200, 64, 80))
     command = [sys.executable, "-m", "i3dcli", "extract-flow", str(path), "--out", str(tmp_path / "out"), "--threads", "1"]
+    command += ["--epsilon", "0", "--warps", "100", "--inner-iterations", "1000", "--outer-iterations", "1000"]  # hours
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "out" / ".clip.partial").exists():
         assert process.poll() is None

@@ -1,7 +1,9 @@
 """TV-L1 against OpenCV's, on moving textures made here and on a video encoded here."""
 
+import importlib
 import itertools
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from i3dcli import I3DError
 from i3dcli.defaults import TVL1
+from i3dcli.flow import flow_stream
 from i3dcli.flow import tvl1 as module
 from i3dcli.flow.tvl1 import tvl1, tvl1_stream
 
@@ -140,6 +144,17 @@ def test_source_errors_reach_the_caller() -> None:
         list(tvl1_stream(broken()))
 
 
+def test_hours_of_iterations_end_when_the_stream_does() -> None:
+    def interrupted() -> Iterator[Frame]:
+        yield from moving_texture(3, 1, 0)
+        raise KeyboardInterrupt
+
+    longest = TVL1(epsilon=0.0, warps=100, inner_iterations=1000, outer_iterations=1000)
+    with pytest.raises(KeyboardInterrupt):
+        list(tvl1_stream(interrupted(), longest, threads=2))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flow")]
+
+
 @pytest.mark.parametrize("median", [0, 3, 5])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 2), (3, 5), (15, 16), (16, 17), (20, 1500)])
 def test_any_size_gives_finite_flow(shape: tuple[int, int], median: int) -> None:
@@ -191,6 +206,38 @@ def test_the_process_that_compiles_computes_what_later_ones_do(tmp_path: Path) -
         subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout for _ in range(2)
     )
     assert compiled == loaded and any(tmp_path.rglob("*.nbi"))
+
+
+def test_compiled_code_that_is_cut_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*arguments: Any) -> None:
+        raise pickle.UnpicklingError("pickle data was truncated")
+
+    monkeypatch.setattr(module.cpu, "resize", cut_off)
+    with pytest.raises(I3DError, match=r"cannot load compiled code: .*remove them$"):
+        tvl1(*moving_texture(2, 1, 0))
+
+
+def test_a_switched_off_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(I3DError, match=r"NUMBA_DISABLE_JIT is set: .*; unset it"):
+        importlib.reload(module.cpu)
+
+
+def test_an_environment_that_numba_cannot_start_in_is_named() -> None:
+    code = "from i3dcli.flow import _tvl1_cpu"
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "I3DError: cannot compile TV-L1: " in result.stderr and "NUMBA_NUM_THREADS=0" in result.stderr.splitlines()[-1]
+
+
+def test_memory_that_runs_out_in_a_thread_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def large(*arguments: Any, **options: Any) -> None:
+        raise MemoryError("Allocation failed (probably too large).")
+
+    monkeypatch.setattr(module.cpu, "solve", large)
+    frames = [np.zeros((20, 20, 3), np.uint8)] * 3
+    with pytest.raises(I3DError, match=r"^out of memory: Allocation failed .*; compute flow with i3d extract-flow"):
+        list(flow_stream(frames))
 
 
 def test_works_where_no_compiled_code_can_be_kept(tmp_path: Path) -> None:

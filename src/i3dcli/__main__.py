@@ -1,6 +1,47 @@
-"""`python -m i3dcli` is `i3d`."""
+"""The command `i3d`, as `python -m i3dcli` too: the way in, and the way out."""
 
-from .cli import main
+import contextlib
+import gc
+import os
+import signal
+import sys
+import traceback
+
+from .stopping import Interrupted, ending
+
+BUG = "Error: this is a fault of i3d, and not of what you gave it; please report it with the lines above\n"
+
+
+def run() -> None:
+    """Run the command line and end the process; after a signal as soon as all is cleaned up, whatever threads are at."""
+    try:
+        from .cli import main  # here, so that Ctrl-C is seen before all is loaded, too
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)
+    try:
+        main(prog_name="i3d")
+    except Interrupted as end:
+        code = end.exit_code
+    except Exception:  # noqa: BLE001 - of any kind, as nobody has foreseen it
+        traceback.print_exc()
+        sys.stderr.write(BUG)
+        sys.exit(1)
+    leave(code)
+
+
+def leave(code: int) -> None:
+    """End the process, once generators that were left half-way have cleaned up.
+
+    Python itself would wait for threads that decode or compile.
+    """
+    ending.set()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
+
 
 if __name__ == "__main__":
-    main(prog_name="i3d")
+    run()

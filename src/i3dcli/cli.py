@@ -123,7 +123,11 @@ def predict(
         say(",".join(verb.csv_fields(timeline=timeline is not None)))
     failed = False
     wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
-    with outputs(scores=scores, features=features, overwrite=overwrite) as done, error_lines() as tell_error:
+    count = 0
+    what = "window" if timeline is not None else "video"
+    printed = told_if_interrupted(lambda: f"{counted(count, what)} predicted and printed; nothing else is kept")
+    writing = outputs(scores=scores, features=features, overwrite=overwrite)
+    with printed, writing as done, error_lines() as tell_error:
         for outcome in verb.predict_videos(model, videos, **wanted, progress=True):
             failed |= isinstance(outcome, I3DError)
             if isinstance(outcome, I3DError):
@@ -131,7 +135,8 @@ def predict(
             elif isinstance(outcome, str):
                 say(f"Note: {outcome}", err=True)
             else:
-                say(show(outcome, top_k))
+                say(show(outcome, top_k), exact=json or csv)
+                count += 1
                 if scores or features:
                     done.append(outcome)
     ctx.exit(1 if failed else 0)
@@ -146,17 +151,22 @@ def outputs(*, scores: str | None, features: str | None, overwrite: bool) -> Ite
     from .predict import write_outputs
 
     done: list[Prediction] = []
-    try:
-        yield done
-    except BaseException:
-        new = {"scores": scores, "features": features}
-        new = {name: None if path is None or os.path.exists(path) else path for name, path in new.items()}
-        if done:
-            write_outputs(done, **new, overwrite=False)
-            files = " and ".join(shown(path) for path in new.values() if path)
-            kept = f"kept in {files}" if files else "not kept, as the files of before are left as they are"
-            say(f"Note: interrupted after {counted(len(done), 'video')}, {kept}", err=True)
-        raise
+
+    def keep() -> str:
+        paths = {"scores": scores, "features": features}
+        new = {name: path for name, path in paths.items() if path is None or not os.path.lexists(path)}
+        write_outputs(done, **{"scores": None, "features": None, **new}, overwrite=False)
+        files = " and ".join(shown(path) for path in new.values() if path)
+        kept = f"kept in {files}" if files else "not kept, as the files of before are left as they are"
+        return f"{counted(len(done), 'video')}, {kept}"
+
+    with told_if_interrupted(keep) if scores or features else contextlib.nullcontext():
+        try:
+            yield done
+        except Exception:
+            if done:
+                say(f"Note: interrupted after {keep()}", err=True)
+            raise
     write_outputs(done, scores=scores, features=features, overwrite=overwrite)
 
 
@@ -231,7 +241,8 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     counts = Counter[str]()
     with process_group(choose_device("cpu")) as (group, _):
         run["shard"] = run["shard"] or (group.rank, group.size)
-        with told_if_interrupted(lambda: verb.summary(counts)), error_lines() as tell_error:
+        telling = told_if_interrupted(lambda: f"{verb.summary(counts)}; run it again to go on", by_all=True)
+        with telling, error_lines() as tell_error:
             for outcome in verb.extract_videos(inputs, out, chosen, **run, progress=run["shard"][0] == 0):
                 counts[outcome.status] += 1
                 if outcome.error is None:
@@ -299,7 +310,8 @@ def model_from_options(
     from .zoo import named_classes
 
     names = None if labels is None else named_classes(labels)
-    return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
+    with told_if_interrupted(lambda: "nothing is predicted yet; a download goes on where it stopped"):
+        return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
 
 
 def check_outputs(*paths: str | None, inputs: Iterable[str | None], overwrite: bool) -> None:
@@ -355,7 +367,8 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
         raise click.UsageError(complaint)
     if recipe is not None:
         say(f"Recipe {recipe}: {recipes.as_text(chosen)}", err=True)
-    result = verb.train_from(chosen, out, **how, resume=resume, note=lambda text: say(text, err=True), progress=True)
+    with told_if_interrupted(lambda: verb.what_is_kept(out)):
+        result = verb.train_from(chosen, out, **how, resume=resume, note=lambda text: say(text, err=True), progress=True)
     if result.stopped_by is not None:
         if result.first:
             say(f"Stopped after step {result.step}: {shown(out)}: go on with --resume", err=True)
@@ -426,8 +439,8 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
     command = f"i3d {shlex.join(sys.argv[1:])}"
     evaluations = []
     out = options["out"]
-    telling = told_if_interrupted(lambda: f"what was scored is in {shown(out)}") if out else contextlib.nullcontext()
-    with telling:
+    kept = f"what was scored is in {shown(out)}; run it again to go on" if out else "nothing is kept; with --out it would be"
+    with told_if_interrupted(lambda: kept):
         for number, evaluation in verb.evaluate_splits(
             verb.EvalOptions(**options), command=command, note=lambda text: say(text, err=True), progress=True
         ):

@@ -20,6 +20,7 @@ from .datasets import Sample
 from .defaults import Preprocessing
 from .errors import DatasetError, I3DError, VideoError, shown
 from .flow.storage import FlowFolder
+from .stopping import SIGNALS
 from .video import Video
 
 MAX_TRIES = 32  # videos tried for one clip before giving up: so many unreadable ones in a row are no accident
@@ -218,6 +219,6 @@ def end_workers(loader: DataLoader[Item]) -> None:
 
 def prepare_worker(worker: int) -> None:
     """One thread each, as there are many of them; signals to the whole group are for the process that started them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)

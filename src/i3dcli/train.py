@@ -32,6 +32,7 @@ from .metrics import measure, measure_multi_label
 from .recipes import TrainOptions, changed_options, learning_rate
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
+from .stopping import SIGNALS
 from .two_stream import load_stream
 
 SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
@@ -70,6 +71,12 @@ def resumed_options(out: str | Path, given: dict[str, Any]) -> TrainOptions:
     if changed := changed_options(dataclasses.replace(then, **given), dataclasses.asdict(then)):
         raise not_the_same_run(Path(out), changed)
     return then
+
+
+def what_is_kept(out: str | Path) -> str:
+    """What an interrupted run leaves behind, and how to go on."""
+    last = Path(out) / LAST
+    return f"{shown(last)} is there; go on with --resume" if last.exists() else "no checkpoint was written yet"
 
 
 def as_text(result: Result, out: str | Path) -> str:
@@ -270,7 +277,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM are noted; the same signal a second time has its usual effect."""
+    """Ctrl-C, SIGTERM and SIGHUP are noted; the same signal a second time has its usual effect."""
     stop = Stop()
     before: dict[int, Any] = {}
 
@@ -279,8 +286,9 @@ def stop_signals() -> Iterator[Stop]:
         signal.signal(number, before[number])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note_signal)
+        for number in SIGNALS:
+            if number != getattr(signal, "SIGHUP", None) or signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                before[number] = signal.signal(number, note_signal)
         yield stop
     finally:
         for noted, handler in before.items():

@@ -64,10 +64,16 @@ def flow_stream(
     if algorithm == FLOW_ALGORITHM:
         from .tvl1 import tvl1_stream  # not above: numba takes a moment, and not all who read flow compute it
 
-        return tvl1_stream(greys, params or TVL1(), threads=threads)
+        return within_memory(tvl1_stream(greys, params or TVL1(), threads=threads))
     if algorithm not in QUICK:
         raise ValueError(f"expected an algorithm of {', '.join(FLOW_ALGORITHMS)}, got {algorithm = }")
-    return threaded_map(QUICK[algorithm], pairwise(greys), threads=threads)
+    return within_memory(threaded_map(QUICK[algorithm], pairwise(greys), threads=threads))
+
+
+def within_memory(flows: Iterator[Flow]) -> Iterator[Flow]:
+    """The flows; raises I3DError where memory runs out."""
+    with memory_errors("compute flow with i3d extract-flow at a lower --short-side or with fewer --threads"):
+        yield from flows
 
 
 def cuda_stream(greys: Iterable[Grey], params: TVL1, *, device: str) -> Iterator[Flow]:

@@ -11,16 +11,28 @@ All is in one module because numba keeps compiled code until the file of its fun
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, no-any-return"
 # (numba infers the types of its kernels, and neither it nor llvmlite declares its own)
 
-from collections.abc import Callable
+import contextlib
+import os
+import pickle
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ..defaults import TVL1
+from ..errors import I3DError, shown
+from ..stopping import StopFlag
+
+try:
+    from numba import config, njit, types
+    from numba.extending import intrinsic
+except ValueError as error:  # which it says of NUMBA_NUM_THREADS=0, but not of what that is
+    given = ", ".join(shown(f"{name}={value}") for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    raise I3DError(f"cannot compile TV-L1: {shown(given)}: numba says: {error} Take these out of the environment") from error
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
+    raise I3DError("cannot compile TV-L1: NUMBA_DISABLE_JIT is set: without compiling, a frame takes hours; unset it")
 
 Plane = NDArray[np.float32]
 
@@ -78,8 +90,18 @@ def _kernel(*, fastmath: frozenset[str] = FAST) -> Callable[[Callable[..., Any]]
     return decorate
 
 
-def solve(previous: Plane, following: Plane, flow: Plane, params: TVL1) -> None:
-    """Improve `flow` (2,H,W) in place, at one level of the pyramid."""
+@contextlib.contextmanager
+def kernels_loaded() -> Iterator[None]:
+    """Raise I3DError in the block for files of compiled code that are cut off, as a full disk or a power cut leaves them."""
+    try:
+        yield
+    except (EOFError, pickle.UnpicklingError) as error:
+        folder = shown(str(_solve.stats.cache_path))  # type: ignore[attr-defined]
+        raise I3DError(f"cannot load compiled code: {folder}: got files of numba that are cut off; remove them") from error
+
+
+def solve(previous: Plane, following: Plane, flow: Plane, params: TVL1, *, stop: StopFlag) -> None:
+    """Improve `flow` (2,H,W) in place, at one level of the pyramid; less so where it is told to stop."""
     height, width = previous.shape
     grid = Grid(height, width, (width // LANES + 1) * LANES)
     level = _level(grid)
@@ -97,6 +119,7 @@ def solve(previous: Plane, following: Plane, flow: Plane, params: TVL1) -> None:
         params.inner_iterations,
         params.outer_iterations,
         params.median,
+        np.frombuffer(stop.flag, np.uint8),
     )
     flow[0] = interior(level.u1, grid)
     flow[1] = interior(level.u2, grid)
@@ -116,7 +139,7 @@ def _level(grid: Grid) -> Level:
 
 
 @_kernel()
-def _solve(previous, texels, level, grid, limit, theta, threshold, warps, inner_iterations, outer_iterations, median):
+def _solve(previous, texels, level, grid, limit, theta, threshold, warps, inner_iterations, outer_iterations, median, stop):
     padded = np.zeros((grid.height + 4) * (grid.stride + LANES), np.float32)
     for _ in range(warps):
         _warp(previous, texels, level, grid)
@@ -127,6 +150,8 @@ def _solve(previous, texels, level, grid, limit, theta, threshold, warps, inner_
             _median(level.u1, grid, padded, median)
             _median(level.u2, grid, padded, median)
             for _ in range(inner_iterations):
+                if stop[0]:
+                    return
                 if error <= threshold:
                     break
                 error = _iterate(level, grid, limit, theta)

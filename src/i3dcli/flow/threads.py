@@ -8,17 +8,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
+from ..stopping import StopFlag, ending
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 END = object()  # after the last item
 
 
-def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None) -> Iterator[Result]:
+def threaded_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, stop: StopFlag | None = None
+) -> Iterator[Result]:
     """`function` of each item, in order, computed on `threads` threads (default: every core).
 
     Items are taken as the results are asked for, a few ahead, so that a stream of any length fits in memory; what the
-    source raises reaches the caller, and closing the iterator ends the threads.
+    source raises reaches the caller, and closing the iterator ends the threads: `stop` is set then, for a function that
+    takes long to look at.
     """
     threads = threads or available_cores()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="flow")
@@ -31,7 +36,9 @@ def threaded_map(function: Callable[[Item], Result], items: Iterable[Item], *, t
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        if stop is not None:
+            stop.set()
+        end(pool)
 
 
 def ahead(items: Iterable[Item], *, depth: int = 1) -> Iterator[Item]:
@@ -40,14 +47,19 @@ def ahead(items: Iterable[Item], *, depth: int = 1) -> Iterator[Item]:
     What the source raises reaches the caller; closing the iterator ends the thread after the item it is at.
     """
     source = iter(items)
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    try:
         pending = deque(pool.submit(next, source, END) for _ in range(depth + 1))
-        try:
-            while (item := pending.popleft().result()) is not END:
-                pending.append(pool.submit(next, source, END))
-                yield cast(Item, item)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while (item := pending.popleft().result()) is not END:
+            pending.append(pool.submit(next, source, END))
+            yield cast(Item, item)
+    finally:
+        end(pool)
+
+
+def end(pool: ThreadPoolExecutor) -> None:
+    """End the threads of a pool after what they are at; where the process is to end, without waiting for that."""
+    pool.shutdown(wait=not ending.is_set(), cancel_futures=True)
 
 
 def available_cores() -> int:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..defaults import TVL1
+from ..stopping import StopFlag
 from . import _tvl1_cpu as cpu
 from .threads import threaded_map
 
@@ -34,7 +35,7 @@ SMALLEST_SIDE = 16  # pixels; OpenCV makes no pyramid level with a shorter side
 
 def tvl1(previous: NDArray[np.uint8], following: NDArray[np.uint8], params: TVL1 = TVL1()) -> NDArray[np.float32]:
     """Flow (2,H,W) from one grey frame (H,W) to the next, in pixels: 0 is x, right positive; 1 is y, down positive."""
-    return _flow(_pyramid(previous, params), _pyramid(following, params), params)
+    return _flow(_pyramid(previous, params), _pyramid(following, params), params, StopFlag())
 
 
 def tvl1_stream(
@@ -43,10 +44,11 @@ def tvl1_stream(
     """The n-1 flows between n successive grey frames, in order, computed on `threads` threads (default: every core).
 
     Frames are taken as the flows are asked for, a few ahead, so that a stream of any length fits in memory. The number
-    of threads does not change a bit of the result.
+    of threads does not change a bit of the result. Closing the stream ends the threads within an iteration.
     """
+    stop = StopFlag()
     pyramids = (_pyramid(frame, params) for frame in frames)
-    return threaded_map(lambda pair: _flow(*pair, params), pairwise(pyramids), threads=threads)
+    return threaded_map(lambda pair: _flow(*pair, params, stop), pairwise(pyramids), threads=threads, stop=stop)
 
 
 def level_sizes(size: tuple[int, int], params: TVL1) -> list[tuple[int, int]]:
@@ -64,7 +66,8 @@ def _pyramid(frame: NDArray[np.uint8], params: TVL1) -> list[NDArray[np.float32]
     """The frame as float32 in [0,255], then its smaller levels."""
     levels = [_grey(frame)]
     for height, width in level_sizes((frame.shape[0], frame.shape[1]), params)[1:]:
-        levels.append(cpu.resize(levels[-1], height, width, 1 / params.scale_step, 1 / params.scale_step))
+        with cpu.kernels_loaded():
+            levels.append(cpu.resize(levels[-1], height, width, 1 / params.scale_step, 1 / params.scale_step))
     return levels
 
 
@@ -74,15 +77,19 @@ def _grey(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.ascontiguousarray(frame, np.float32)
 
 
-def _flow(previous: list[NDArray[np.float32]], following: list[NDArray[np.float32]], params: TVL1) -> NDArray[np.float32]:
-    """Coarse to fine: the flow of each level, enlarged, starts the next."""
+def _flow(
+    previous: list[NDArray[np.float32]], following: list[NDArray[np.float32]], params: TVL1, stop: StopFlag
+) -> NDArray[np.float32]:
+    """Coarse to fine: the flow of each level, enlarged, starts the next. Raises Stopped once it is told to stop."""
     if previous[0].shape != following[0].shape:
         raise ValueError(f"TV-L1: frames differ in size: {previous[0].shape} and {following[0].shape}")
     flow = np.zeros((2, *previous[-1].shape), np.float32)
     for level0, level1 in zip(reversed(previous), reversed(following), strict=True):
-        if flow.shape[1:] != level0.shape:
-            flow = _enlarge(flow, level0.shape, params.scale_step)
-        cpu.solve(level0, level1, flow, params)
+        with cpu.kernels_loaded():
+            if flow.shape[1:] != level0.shape:
+                flow = _enlarge(flow, level0.shape, params.scale_step)
+            cpu.solve(level0, level1, flow, params, stop=stop)
+        stop.check()  # flow is not finished then
     return flow
 
 
