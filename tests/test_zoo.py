@@ -30,6 +30,17 @@ def test_first_use_downloads_and_second_use_finds(host, tmp_path, monkeypatch):
     assert len(host.starts) == 2
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(zoo.Path, "home", homeless)
+    for name in ("XDG_CACHE_HOME", "I3D_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    assert zoo.weights_folders() == [zoo.Path("weights")]
+    assert CliRunner().invoke(main, ["predict", "--list-models"]).exit_code == 0
+
+
 def published(host, name, tmp_path, monkeypatch):
     """The zoo's model `name`, narrow and of random weights, as if the loopback host published it; downloads go to weights/."""
     model, served, folder = zoo.find_model(name), {}, tmp_path / "made"

@@ -5,6 +5,7 @@ The files of one small model come with the package; those of the others are fetc
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import http.client
 import os
@@ -221,10 +222,14 @@ def named_classes(source: str) -> tuple[str, ...]:
 
 
 def weights_folders() -> list[Path]:
-    """Where weights are looked for, in order: $I3D_WEIGHTS, ./weights, the user's cache. Downloads go to the first or last."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "i3d"
-    chosen = os.environ.get("I3D_WEIGHTS")
-    return [*([Path(chosen)] if chosen else []), Path("weights"), cache]
+    """Where weights are looked for, in order: $I3D_WEIGHTS, ./weights, the user's cache. Downloads go to the first or last.
+
+    A user without a home, as in some containers, has no cache.
+    """
+    chosen, cache = os.environ.get("I3D_WEIGHTS"), os.environ.get("XDG_CACHE_HOME")
+    with contextlib.suppress(RuntimeError):
+        cache = cache or str(Path.home() / ".cache")
+    return [*([Path(chosen)] if chosen else []), Path("weights"), *([Path(cache, "i3d")] if cache else [])]
 
 
 def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Path]:
