@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import os
 import pickle
 import re
 import struct
@@ -269,6 +270,14 @@ def test_missing_files_and_folders_are_named(tmp_path):
     (tmp_path / "best.pt").touch()
     (tmp_path / "last.pt").touch()
     refused(tmp_path, "a folder with best.pt and last.pt (name one)")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files there")
+def test_pipes_and_devices_are_refused_at_once(tmp_path):
+    for name in ("weights.pt", "model.ckpt.index"):
+        os.mkfifo(tmp_path / name)
+        refused(tmp_path / name, "got a pipe, expected a regular file")
+    refused("/dev/zero", "got a device, expected a regular file")
 
 
 def test_a_pickle_of_python_is_no_checkpoint(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from i3dcli.class_names import read_class_names
 from i3dcli.datasets import load_dataset
 from i3dcli.errors import shown
 from i3dcli.file_names import frame_names
-from i3dcli.files import atomic_write, check_writable, find_videos, locked, picture_paths
+from i3dcli.files import atomic_write, check_is_file, check_writable, find_videos, locked, picture_paths
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -35,6 +36,26 @@ def test_what_cannot_be_written_is_named(tmp_path):
         path.write_text("x")
     with pytest.raises(I3DError, match="create it first"):
         check_writable(tmp_path / "absent" / "file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such files there")
+def test_what_could_be_read_for_ever_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")  # a whole path may be too long for an address
+    for name in ("file", "link"):
+        check_is_file(tmp_path / name, DatasetError, what="the list", advice="give a list")
+    cases = {tmp_path: "a folder", tmp_path / "pipe": "a pipe", tmp_path / "socket": "a socket", "/dev/zero": "a device"}
+    for path, kind in cases.items():
+        with pytest.raises(DatasetError) as caught:
+            check_is_file(path, DatasetError, what="the list", advice="give a list")
+        assert str(caught.value) == f"cannot read the list: {path}: got {kind}, expected a regular file; give a list"
+    for name, reason in {"absent": "No such file or directory", "a\0b": "embedded null byte"}.items():
+        with pytest.raises(DatasetError, match=rf"^cannot read the list: .*: {reason}; give a list$"):
+            check_is_file(f"{tmp_path}/{name}", DatasetError, what="the list", advice="give a list")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and permissions are others there")

@@ -31,7 +31,7 @@ from torch import Tensor
 from . import __version__
 from .defaults import IN_CHANNELS, TVL1, Preprocessing
 from .errors import CheckpointError, shown
-from .files import atomic_write, foreign
+from .files import atomic_write, check_is_file, foreign
 from .i3d import I3D, LAYERS
 from .layouts import FIRST_CONV, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
 from .tensor_bundle import TensorBundle
@@ -151,14 +151,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def refuse_other_files(path: str | Path) -> None:
     """Raise CheckpointError for what is plainly no torch file, by its first bytes."""
+    advice = "give the path of a .pt file, or of a TensorFlow checkpoint's .index"
+    check_is_file(path, CheckpointError, what="weights", advice=advice)
     try:
         with open(path, "rb") as file:
             head = file.read(512)
-    except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
-        raise CheckpointError(
-            f"cannot read weights: {shown(path)}: {getattr(error, 'strerror', error)}; give the path of a .pt file, or of a "
-            "TensorFlow checkpoint's .index"
-        ) from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read weights: {shown(path)}: {error.strerror}; {advice}") from error
     found = foreign(head) or (None if head.startswith((b"PK", b"\x80")) else "neither a torch zip file nor a pickle")
     if found:
         raise CheckpointError(f"not a checkpoint: {shown(path)}: got {found}; expected a file written by torch.save")

@@ -185,17 +185,26 @@ def check_regular(path: str | Path) -> None:
         raise I3DError(f"cannot write: {shown(path)}: it is no regular file; give another name")
 
 
-def check_is_file(path: str | Path, *, what: str = "the list", advice: str = "give the path of a text file") -> None:
-    """Raise DatasetError unless a regular file is at `path`; to read a pipe or a device could take for ever."""
+def check_is_file(
+    path: str | Path,
+    error: type[I3DError] = DatasetError,
+    *,
+    what: str = "the list",
+    advice: str = "give the path of a text file",
+) -> None:
+    """Raise `error` unless a regular file is at `path`, or a link to one: from a pipe or a device one reads for ever.
+
+    `what` is what was to be read, as in "weights"; `advice` says what to give in its place.
+    """
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetError(f"cannot read {what}: {shown(path)}: {reason}; {advice}") from error
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    except (OSError, ValueError) as cause:  # a ValueError is a name with a zero byte
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"cannot read {what}: {shown(path)}: {reason}; {advice}") from cause
     if not stat.S_ISREG(mode):
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise DatasetError(f"cannot read {what}: {shown(path)}: it is {kind}; {advice}")
+        kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+        found = next((name for holds, name in kinds if holds(mode)), "a device")
+        raise error(f"cannot read {what}: {shown(path)}: got {found}, expected a regular file; {advice}")
 
 
 def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overwrite: bool = True) -> None:

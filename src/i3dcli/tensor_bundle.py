@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError, shown
+from .files import check_is_file
 from .leveldb import Malformed, crc32c, masked, read_table, table_entries, varint
 
 MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h
@@ -46,6 +47,7 @@ class TensorBundle:
 
     def __init__(self, index: str | Path):
         self.index = Path(index)
+        check_is_file(index, CheckpointError, what="weights", advice="give the path of an .index")
         try:
             self.num_shards, self.entries = read_index(self.index)
         except OSError as error:
