@@ -287,15 +287,14 @@ def check_description(content: Mapping[str, Any], path: str | Path) -> None:
 def as_preprocessing(record: Mapping[str, Any], path: str | Path) -> Preprocessing:
     """The fields in a file of ours; where it has no parameters of TV-L1, it is older than they, and had the defaults."""
     default = dataclasses.asdict(Preprocessing())
+    parameters = record.get("flow_parameters", default["flow_parameters"])
     try:
-        parameters = record.get("flow_parameters", default["flow_parameters"])
-        found = {**record, "flow_parameters": parameters and TVL1(**parameters)}
-        numbers = [key for key, value in default.items() if isinstance(value, (int, float))]
-        if found.keys() == default.keys() and all(found[key] > 0 for key in numbers):
-            return Preprocessing(**found)
+        found = Preprocessing(**{**record, "flow_parameters": None if parameters is None else TVL1(**parameters)})
     except (TypeError, ValueError) as error:
         raise wrong(path, f"no usable 'preprocessing' ({error})", "a file written by i3d") from error
-    raise wrong(path, "no usable 'preprocessing'", "a file written by i3d")
+    if missing := default.keys() - record.keys() - {"flow_parameters"}:
+        raise wrong(path, f"no usable 'preprocessing' (no {min(missing)})", "a file written by i3d")
+    return found
 
 
 def wrong(path: str | Path, got: str, expected: str, advice: str = "") -> CheckpointError:

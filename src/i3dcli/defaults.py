@@ -6,8 +6,12 @@ Sources: [paper] Carreira & Zisserman, "Quo Vadis, Action Recognition?", arXiv 1
 
 from __future__ import annotations
 
-import math
+import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from .errors import briefly
 
 FPS = 25.0  # frames per second; [paper] 2.4
 SHORT_SIDE = 256  # pixels, the shorter side after resizing; [paper] 2.5
@@ -30,6 +34,55 @@ IN_CHANNELS = {"rgb": 3, "flow": 2}
 
 
 @dataclass(frozen=True)
+class Range:
+    """Numbers from `least` to `most`, both of them in it."""
+
+    least: float
+    most: float
+    whole: bool = True  # only integers
+
+    def __contains__(self, value: Any) -> bool:
+        is_number = isinstance(value, numbers.Integral if self.whole else numbers.Real) and not isinstance(value, bool)
+        return is_number and bool(self.least <= value <= self.most)
+
+    def __str__(self) -> str:
+        return f"{'an integer' if self.whole else 'a number'} from {self.least:g} to {self.most:g}"
+
+
+# What is believed, of an option and of a checkpoint's description alike.
+PIXELS = Range(1, 8192)  # of a side
+CLASSES = Range(1, 100_000)
+WIDTHS = Range(0.01, 10, whole=False)
+RANGES = {
+    "fps": Range(0.01, 1000, whole=False),
+    "short_side": PIXELS,
+    "crop": PIXELS,
+    "clip_len": Range(1, 10_000),
+    "flow_bound": Range(0.01, 10_000, whole=False),
+}
+TVL1_RANGES = {
+    "tau": Range(1e-6, 1e6, whole=False),
+    "lambda_": Range(1e-6, 1e6, whole=False),
+    "theta": Range(1e-6, 1e6, whole=False),
+    "scales": Range(1, 100),
+    "warps": Range(1, 100),
+    "epsilon": Range(0, 1e6, whole=False),
+    "inner_iterations": Range(1, 1000),
+    "outer_iterations": Range(1, 1000),
+    "scale_step": Range(0.01, 0.99, whole=False),
+}
+MEDIANS = (0, 1, 3, 5)
+LONGEST_NAME = 1000  # characters, of a class or an algorithm
+
+
+def check_ranges(record: object, ranges: Mapping[str, Range]) -> None:
+    """Raise ValueError for a field of a dataclass that is out of its range."""
+    for name, allowed in ranges.items():
+        if (value := getattr(record, name)) not in allowed:
+            raise ValueError(f"{type(record).__name__}: {name}: got {briefly(value)}, expected {allowed}")
+
+
+@dataclass(frozen=True)
 class TVL1:
     """Parameters of TV-L1, by default those of OpenCV's CPU class.
 
@@ -48,18 +101,9 @@ class TVL1:
     median: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("tau", "lambda_", "theta"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected a positive number")
-        for name in ("scales", "warps", "inner_iterations", "outer_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"TVL1: {name}: got {getattr(self, name)}, expected at least 1")
-        if not 0 <= self.epsilon < math.inf:
-            raise ValueError(f"TVL1: epsilon: got {self.epsilon}, expected 0 or more")
-        if not 0 < self.scale_step < 1:
-            raise ValueError(f"TVL1: scale_step: got {self.scale_step}, expected a number between 0 and 1")
-        if self.median not in (0, 1, 3, 5):
-            raise ValueError(f"TVL1: median: got {self.median}, expected 0, 1, 3 or 5")
+        check_ranges(self, TVL1_RANGES)
+        if self.median not in MEDIANS or isinstance(self.median, (bool, float)):
+            raise ValueError(f"TVL1: median: got {briefly(self.median)}, expected one of {', '.join(map(str, MEDIANS))}")
 
 
 @dataclass(frozen=True)
@@ -73,3 +117,11 @@ class Preprocessing:
     flow_algorithm: str = FLOW_ALGORITHM
     flow_parameters: TVL1 | None = TVL1()  # None for algorithms without
     flow_bound: float = FLOW_BOUND
+
+    def __post_init__(self) -> None:
+        check_ranges(self, RANGES)
+        name = self.flow_algorithm  # that of stored flow may be none of ours
+        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not name.isprintable():
+            raise ValueError(f"Preprocessing: flow_algorithm: got {briefly(name)}, expected a name")
+        if not isinstance(self.flow_parameters, (TVL1, type(None))):
+            raise ValueError(f"Preprocessing: flow_parameters: got {briefly(self.flow_parameters)}, expected those of TV-L1")

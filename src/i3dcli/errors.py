@@ -20,6 +20,8 @@ LONGEST_CLASS = 200  # characters of a class's name in a line for people
 MOST_MARKS = 4  # accents on one letter; more are drawn over the lines above and below
 FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # signs of no ink that count as printable
 
+NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for none; in a name from a checkpoint
+
 
 class I3DError(Exception):
     """Base of everything this package raises on purpose; the text names what, where, and what to do."""
@@ -69,6 +71,17 @@ def shown_class(name: str) -> str:
     """The name of a class, as `shown`, and cut where it is longer than any that people can read in a line."""
     text = shown(name[: LONGEST_CLASS + 1])
     return text if len(text) <= LONGEST_CLASS else f"{text[: LONGEST_CLASS - 1]}…"
+
+
+def briefly(value: object) -> str:
+    """A value of any type and size as a few characters of one line, such as nan, 'abc' or a list."""
+    if value is None or isinstance(value, (bool, float)):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**20 else "an integer of more than 20 digits"
+    if isinstance(value, str):
+        return f"'{shown(value[:40])}{'…' if len(value) > 40 else ''}'"
+    return f"a value of type {shown(type(value).__name__)}"
 
 
 def counted(number: int, word: str) -> str:

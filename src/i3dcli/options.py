@@ -99,12 +99,17 @@ class FloatRange(click.FloatRange):
         return number
 
 
+def option_type(allowed: defaults.Range) -> click.ParamType:  # type: ignore[type-arg]  # click 8.1 has none
+    """The type of an option whose values are those of a range."""
+    return click.IntRange(int(allowed.least), int(allowed.most)) if allowed.whole else FloatRange(allowed.least, allowed.most)
+
+
 POSITIVE = FloatRange(0, min_open=True)
-BOUND = FloatRange(0.01, 10_000)  # pixels per frame
-LEAST_FPS, MOST_FPS = 0.01, 1000
-PIXELS = click.IntRange(1, 8192)  # of a side
-FRAMES = click.IntRange(1, 10_000)  # of a clip
-CLASSES = click.IntRange(1, 100_000)
+BOUND = option_type(defaults.RANGES["flow_bound"])
+RATE = option_type(defaults.RANGES["fps"])
+FRAMES = option_type(defaults.RANGES["clip_len"])
+PIXELS = option_type(defaults.PIXELS)
+CLASSES = option_type(defaults.CLASSES)
 PROCESSES = click.IntRange(0, 256)
 
 TVL1_OPTIONS = (  # field of TVL1, type, help
@@ -149,13 +154,14 @@ def flow_options(ctx: click.Context, /, algorithm: str, fps: str, **options: Any
 
 def frame_rate(text: str) -> float | None:
     """Frames per second, or None for "native"; raises UsageError."""
+    allowed = defaults.RANGES["fps"]
     if text == "native":
         return None
     with contextlib.suppress(ValueError):
-        if LEAST_FPS <= float(text) <= MOST_FPS:
+        if float(text) in allowed:
             return float(text)
     raise click.UsageError(
-        f"--fps {text!r} is neither native nor a number of frames per second from {LEAST_FPS} to {MOST_FPS}."
+        f"--fps {text!r} is neither native nor a number of frames per second from {allowed.least:g} to {allowed.most:g}."
     )
 
 
@@ -177,12 +183,12 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("strict", bool, "Stop at a video that cannot be read, in place of taking another."),
     ("stream", click.Choice(defaults.STREAMS), "Which stream to train."),
     ("init", NAME, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
-    ("width", FloatRange(0.01, 10), "Channels of each layer, as a fraction of the paper's."),
+    ("width", option_type(defaults.WIDTHS), "Channels of each layer, as a fraction of the paper's."),
     ("dropout", FloatRange(0, 1, max_open=True), "Before the classifier."),
     ("clip-len", FRAMES, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
     ("crop", PIXELS, f"Pixels of the square that is seen.  [default: those of --init, or {defaults.CROP}]"),
     ("short-side", PIXELS, f"Pixels, resized to before the crop.  [default: those of --init, or {defaults.SHORT_SIDE}]"),
-    ("fps", FloatRange(LEAST_FPS, MOST_FPS), f"Frames per second.  [default: those of --init, or {defaults.FPS:g}]"),
+    ("fps", RATE, f"Frames per second.  [default: those of --init, or {defaults.FPS:g}]"),
     ("bound", BOUND, f"Pixels per frame at which flow is clamped.  [default: those of --init, or {defaults.FLOW_BOUND:g}]"),
     ("flip", bool, "Mirror half of the clips; leave it out where left and right are classes."),
     ("epochs", POSITIVE, "Passes over the training videos."),

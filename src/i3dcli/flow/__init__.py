@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
-from ..errors import memory_errors
+from ..errors import CheckpointError, memory_errors, shown
 from .threads import ahead, threaded_map
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB
@@ -66,7 +66,10 @@ def flow_stream(
 
         return within_memory(tvl1_stream(greys, params or TVL1(), threads=threads))
     if algorithm not in QUICK:
-        raise ValueError(f"expected an algorithm of {', '.join(FLOW_ALGORITHMS)}, got {algorithm = }")
+        known = ", ".join(FLOW_ALGORITHMS)
+        raise CheckpointError(
+            f"unknown flow: {shown(algorithm)}: the weights want it, expected one of {known}; give it stored, with --flow-dir"
+        )
     return within_memory(threaded_map(QUICK[algorithm], pairwise(greys), threads=threads))
 
 
