@@ -17,10 +17,14 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ("conversion", "two_stream"),
     ("run_data", "run_folder", "learner", "loader", "score_log", "distributed", "recipes"),
     ("claims", "zoo", "download", "checkpoints", "report", "annotate", "timeline", "curves", "metrics", "scores", "views"),
+    ("networks", "weight_files"),
     (
         "layouts",
+        "torch_file",
+        "pickles",
         "tensor_bundle",
         "leveldb",
+        "stored",
         "drawing",
         "i3d",
         "clips",
@@ -83,7 +87,13 @@ def test_imports_point_down(path):
 
 
 @pytest.mark.parametrize(
-    ("library", "home"), [("click", {"cli", "gate", "options"}), ("av", {"video"}), ("numba", {"flow._tvl1_cpu"})]
+    ("library", "home"),
+    [
+        ("click", {"cli", "gate", "options"}),
+        ("av", {"video"}),
+        ("numba", {"flow._tvl1_cpu"}),
+        ("safetensors", {"weight_files"}),
+    ],
 )
 def test_a_library_is_known_to_one_room(library, home):
     assert {module_name(path) for path in MODULES if (None, library) in set(imports(path))} == home

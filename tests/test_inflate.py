@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import oracle
@@ -146,7 +147,9 @@ def test_a_wrong_mean_over_colours_fails_the_check(weights):
 
 
 def test_a_network_that_gives_nan_fails_the_check(weights):
-    source = verb.read_googlenet({**weights, RUNNING: torch.full_like(weights[RUNNING], -1.0)}, "source")
+    source = verb.read_googlenet(weights, "source")
+    variance = next(key for key, name in source.names.items() if name == RUNNING)
+    source = dataclasses.replace(source, tensors={**source.tensors, variance: torch.full_like(weights[RUNNING], -1.0)})
     net = verb.to_i3d(source, stream="rgb", num_classes=2, rescale=True)
     with pytest.raises(I3DError, match=r"on a still video Mixed_5c\.b3b differs from the 2D network by nan"):
         verb.check_boring_video(net, source, "source")
@@ -169,7 +172,7 @@ def same(ours, theirs):
 def test_wrapped_weights_are_found(tmp_path, prefix, container):
     wrapped = {prefix + key: value for key, value in small().items()}
     path = save(tmp_path, wrapped if container is None else {"epoch": 3, container: wrapped})
-    names = verb.read_googlenet(verb.find_state_dict(verb.read_checkpoint(path)), path).names
+    names = verb.read_googlenet(verb.read_weights(path), path).names
     assert names["Mixed_4f.b1b.conv3d.weight"] == prefix + CONV and len(names) == 342
 
 
@@ -211,6 +214,10 @@ ERRORS = {
     "too large for float32": (
         small(**{RUNNING: torch.full((128,), 1e300, dtype=torch.float64)}),
         f"got NaN or infinity in {RUNNING}, expected finite weights; copy or download the file again",
+    ),
+    "negative": (
+        small(**{RUNNING: -torch.ones(128)}),
+        f"got a negative variance in {RUNNING}, expected variances from 0 on; copy or download the file again",
     ),
     "integers": (
         small(**{RUNNING: torch.ones(128, dtype=torch.int8)}),

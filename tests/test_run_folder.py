@@ -1,20 +1,24 @@
 import csv
 import io
+import itertools
 import json
 import math
 import os
 import shutil
+from collections import Counter
 from dataclasses import fields, replace
 
 import pytest
 import torch
 
 import i3dcli
-from i3dcli import I3D, CheckpointError, I3DError, save_checkpoint
+from i3dcli import I3D, CheckpointError, I3DError, run_folder, save_checkpoint
 from i3dcli.distributed import Group
 from i3dcli.learner import Learner
 from i3dcli.recipes import BEFORE, TrainOptions
 from i3dcli.run_folder import Progress, RunFolder, as_csv
+from i3dcli.stored import Inert, Stored
+from i3dcli.weight_files import read_weights
 
 OPTIONS = TrainOptions(train="videos", dropout=0.0)
 CPU = torch.device("cpu")
@@ -81,6 +85,41 @@ def test_a_run_is_not_opened_with_other_options(tmp_path, changed, text):
     assert str(caught.value) == (
         f"not the same run: {tmp_path}/run: {text}; resume it with its own options, or start another with --init"
     )
+
+
+def test_no_odd_state_of_a_run_ends_otherwise_than_in_a_line(tmp_path, monkeypatch):
+    row = {"step": 2, "lr": 0.1, "loss": 0.5}
+    saved(tmp_path / "run", Progress(3, [row], best=0.5, outcomes=[(0.5, math.nan)]))
+    content, again = read_weights(tmp_path / "run" / "last.pt"), learner(seed=1)
+    training = content["training"]
+    places = [
+        *(("training",), *(("training", key) for key in training)),
+        *(("training", "options", key) for key in ("lr", "lr_steps", "train")),
+        *(("training", "progress", key) for key in training["progress"]),
+        *(
+            ("training", "learner", "optimizer"),
+            ("training", "learner", "optimizer", "state"),
+            ("training", "learner", "scaler"),
+        ),
+    ]
+    odd = (None, True, -1, 10**5000, math.nan, "x", b"x", [5], [[5]], [[[5]]], [{}], {"a": 1}, {-1: {}}, Inert("set"), Stored)
+    outcomes = Counter()
+    for place, value in itertools.product(places, odd):
+        changed = replaced(content, place, value)
+        monkeypatch.setattr(run_folder, "read_weights", lambda path, changed=changed: changed)
+        try:
+            folder(tmp_path / "run").open(again)
+            outcomes["opened"] += 1
+        except I3DError as error:
+            assert str(error).isprintable() and len(str(error)) < 1000
+            outcomes["refused"] += 1
+    assert outcomes == {"refused": 267, "opened": 18}  # the scaler is for fp16
+
+
+def replaced(content, path, value):
+    """A copy of nested dicts in which one place has another value."""
+    first, *rest = path
+    return {**content, first: replaced(content[first], rest, value) if rest else value}
 
 
 def test_a_run_is_not_opened_with_other_classes(tmp_path):

@@ -107,7 +107,7 @@ def test_other_files_are_no_index(tmp_path):
     index.write_bytes(b"<!DOCTYPE html>" + b"x" * 4000)
     refused(index, "it is a web page")
     refused(tmp_path / "absent.index", "No such file")
-    refused(tmp_path, "Is a directory")
+    refused(tmp_path, "got a folder")
 
 
 def test_what_no_network_needs_is_said_to_be_unreadable(tmp_path):

@@ -1,27 +1,27 @@
 """Weights on disk: our own self-describing files, and the layouts that others published, read to the same I3D.
 
-A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads:
+A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads, too:
 
     format "i3d" · version 1 · state_dict · stream "rgb" | "flow" · num_classes · classes (names or None) · width ·
     preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote it) · training (what a run needs to
     go on, in the last.pt of a run; whoever loads the network ignores it) · chosen_on (the numbers of the videos that the
     weights are the best on, in the best.pt of a run)
 
-Other files hold bare state_dicts, or dicts that hold one, in a layout that `layouts` knows, or are TensorFlow checkpoints,
-which `tensor_bundle` reads. Nothing is executed, and nothing of a network is skipped silently. What is not of it in
-TensorFlow's, such as an optimizer's slots, averages of the weights and counters, is passed over.
+Other files hold state_dicts, bare, in containers or behind prefixes, which `networks` finds, in a layout that `layouts`
+knows; `weight_files` reads them, without running any code. Or they are TensorFlow checkpoints, which `tensor_bundle` reads.
+Nothing of a network is skipped silently. What is not of it in TensorFlow's, such as an optimizer's slots, averages of the
+weights and counters, is passed over.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
-import pickle
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,51 +29,71 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .defaults import IN_CHANNELS, TVL1, Preprocessing
-from .errors import CheckpointError, shown
-from .files import atomic_write, check_is_file, foreign
+from .class_names import fault_in_names
+from .defaults import CLASSES, IN_CHANNELS, TVL1, WIDTHS, Preprocessing
+from .errors import CheckpointError, briefly, shown
+from .files import atomic_write, split_key
 from .i3d import I3D, LAYERS
-from .layouts import FIRST_CONV, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
+from .layouts import FIRST_CONV, FIRST_TENSOR, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
+from .networks import Network, find_network
+from .stored import Inert, Stored
 from .tensor_bundle import TensorBundle
+from .weight_files import read_weights
 
 FORMAT, VERSION = "i3d", 1
-CONTAINER_KEYS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights
-TORCH_PICKLE = b"\x80\x02"  # the start of a file that torch wrote before its files were zip files
+DESCRIPTION = {"state_dict", "stream", "preprocessing"}  # whoever has these is a file of ours, whatever its format says
+LAST_CONV = "logits.conv3d.weight"
+VARIANCES = "running_var"
+MOST_REPEATED = 1 << 25  # numbers in the tensors of a network, where it has them not all by itself; the paper's has 13 million
 TENSORFLOW_PART = re.compile(r"\.(data-\d{5}-of-\d{5}|meta)$")  # beside the index
 
 
 def load_checkpoint(path: str | Path) -> I3D:
     """The I3D stored at `path`, in any known layout, in evaluation mode on the CPU, float32.
 
-    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), any of its files, or the folder it is alone in. Classes,
-    stream, width and preprocessing are read from the file; `net.classes` is None where it names none.
-    Raises CheckpointError for anything that is not a whole I3D.
+    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), any of its files, or the folder it is alone in. Of
+    several networks in one file, `path#key` names one. Classes, stream, width and preprocessing are read from the file;
+    `net.classes` is None where it names none. Raises CheckpointError for anything that is not a whole I3D.
     """
-    index = tensorflow_index(path)
-    content = read_checkpoint(path) if index is None else {}
-    own = content.get("format") == FORMAT
-    if own:
-        check_description(content, path)
-    state_dict = normalised(find_state_dict(content), path) if index is None else read_tensorflow(index)
-    first = state_dict[FIRST_CONV]
-    if first.ndim != 5 or first.shape[1] not in IN_CHANNELS.values() or not first.numel():
-        raise wrong(path, f"{FIRST_CONV} has shape {tuple(first.shape)}", "3 input channels (rgb) or 2 (flow)")
-    width = float(content["width"]) if own else first.shape[0] / dict(LAYERS)["Conv3d_1a_7x7"][0]
-    head = state_dict.get("logits.conv3d.weight")
-    if head is None or head.ndim != 5 or not head.numel():
-        found = "no tensor logits.conv3d.weight" if head is None else f"logits.conv3d.weight of shape {tuple(head.shape)}"
+    file, key = split_key(path)
+    if index := tensorflow_index(file):
+        return network_of(tensorflow_tensors(index, key), path).eval()
+    content = read_weights(file)
+    if content.get("format") == FORMAT or content.keys() >= DESCRIPTION:
+        description = read_description(content, path)
+        network = find_network({"state_dict": content["state_dict"]}, FIRST_TENSOR, file, key=key)
+        return described(network_of(tensors_of(network), path, width=description.width), description, path).eval()
+    network = find_network(content, FIRST_TENSOR, file, key=key)
+    return network_of(tensors_of(network), path, advice=network.advice).eval()
+
+
+def tensors_of(network: Network) -> dict[str, Stored | Inert]:
+    """The tensors of what was found in a file of PyTorch's, under our names where they are in a layout that we know."""
+    return from_pytorch({name: value for name, value in network.entries.items() if isinstance(value, (Stored, Inert))})
+
+
+def network_of(tensors: Mapping[str, Stored | Inert], path: str | Path, *, width: float | None = None, advice: str = "") -> I3D:
+    """The I3D that has these tensors, as wide as they are unless `width` says how wide. Raises CheckpointError."""
+    if FIRST_CONV not in tensors:
+        found = identify({name: value.shape for name, value in tensors.items() if isinstance(value, Stored)})
+        raise wrong(path, found, "Inception-v1 I3D in pytorch-i3d's, hassony2's or our own layout")
+    first, head = shape_of(tensors[FIRST_CONV]), shape_of(tensors.get(LAST_CONV))
+    if first is None or len(first) != 5 or first[1] not in IN_CHANNELS.values() or 0 in first:
+        raise wrong(path, f"{FIRST_CONV} has shape {first}", "3 input channels (rgb) or 2 (flow)")
+    if head is None or len(head) != 5 or 0 in head:
+        found = f"no tensor {LAST_CONV}" if LAST_CONV not in tensors else f"{LAST_CONV} of shape {head}"
         raise wrong(path, found, "the whole network with its classifier")
+    width = first[0] / dict(LAYERS)["Conv3d_1a_7x7"][0] if width is None else width
+    if width not in WIDTHS or head[0] not in CLASSES:
+        raise wrong(path, f"width {width:g} and {head[0]} classes", f"{WIDTHS} and {CLASSES}")
     with torch.device("meta"):
-        net = I3D(num_classes=head.shape[0], in_channels=first.shape[1], width=width)
-    check_tensors(state_dict, net.state_dict(), path, network="I3D")
-    net.load_state_dict(state_dict, strict=True, assign=True)
-    if own:
-        net.chosen_on = frozenset(content.get("chosen_on", ()))
-        net.preprocessing = as_preprocessing(content["preprocessing"], path)
-        net.classes = None if content["classes"] is None else tuple(content["classes"])
-        if net.stream != content["stream"] or (net.classes is not None and len(net.classes) != net.num_classes):
-            raise wrong(path, "a description that disagrees with its tensors", "a file written by i3d")
-    return net.eval()
+        net = I3D(num_classes=head[0], in_channels=first[1], width=width)
+    net.load_state_dict(read_tensors(tensors, net.state_dict(), path, network="I3D", advice=advice), strict=True, assign=True)
+    return net
+
+
+def shape_of(tensor: Stored | Inert | None) -> tuple[int, ...] | None:
+    return tensor.shape if isinstance(tensor, Stored) else None
 
 
 def save_checkpoint(
@@ -88,8 +108,7 @@ def save_checkpoint(
     """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors.
 
     `training` is what a training run needs to go on, tensors and plain values; `chosen_on` are the numbers of the videos
-    that the weights were chosen on. Without `overwrite` a file that is there
-    stays, see `files.atomic_write`. Raises I3DError.
+    that the weights were chosen on. Without `overwrite` a file that is there stays, see `files.atomic_write`. Raises I3DError.
     """
     content = {
         "format": FORMAT,
@@ -115,66 +134,6 @@ def write_torch(content: Mapping[str, Any], path: str | Path, *, overwrite: bool
     torch.save(content, data)
     with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data.getbuffer())
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint file holds, read without running any code in it."""
-    refuse_other_files(path)
-    try:
-        # torch 0.3 wrote tensors through this constructor, which is as harmless as the one that replaced it.
-        with torch.serialization.safe_globals([torch._utils._rebuild_tensor]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle's protocol, before the error that is raised here
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if re.search(r"Unsupported (global|class)|Trying to (call|instantiate)", str(error)):
-            raise CheckpointError(
-                f"unsafe checkpoint: {shown(path)}: holds Python objects besides tensors, which could run code; "
-                "load it where you trust it and save its state_dict alone"
-            ) from error
-        with open(path, "rb") as file:
-            head = file.read(2)
-        if "Unsupported operand" in str(error) and head not in (b"PK", TORCH_PICKLE):
-            raise CheckpointError(
-                f"not a checkpoint: {shown(path)}: got a pickle that torch did not write; expected a file written by torch.save"
-            ) from error
-        raise CheckpointError(
-            f"damaged checkpoint: {shown(path)}: it cannot be unpickled; copy or download it again"
-        ) from error
-    except Exception as error:  # a broken file fails in torch in a dozen ways, none of them documented
-        raise CheckpointError(
-            f"damaged checkpoint: {shown(path)}: the file is incomplete or corrupt; copy or download it again"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise wrong(path, f"a {type(content).__name__}", "a state_dict")
-    return dict(content)
-
-
-def refuse_other_files(path: str | Path) -> None:
-    """Raise CheckpointError for what is plainly no torch file, by its first bytes."""
-    advice = "give the path of a .pt file, or of a TensorFlow checkpoint's .index"
-    check_is_file(path, CheckpointError, what="weights", advice=advice)
-    try:
-        with open(path, "rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise CheckpointError(f"cannot read weights: {shown(path)}: {error.strerror}; {advice}") from error
-    found = foreign(head) or (None if head.startswith((b"PK", b"\x80")) else "neither a torch zip file nor a pickle")
-    if found:
-        raise CheckpointError(f"not a checkpoint: {shown(path)}: got {found}; expected a file written by torch.save")
-
-
-def find_state_dict(content: dict[str, Any]) -> Mapping[str, Any]:
-    """The state_dict in a file of somebody else's: the dict itself, or what a training script put it under."""
-    return next((content[key] for key in CONTAINER_KEYS if isinstance(content.get(key), Mapping)), content)
-
-
-def normalised(state_dict: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """A state_dict with our keys and float32 tensors, from any layout; raises CheckpointError naming what else it is."""
-    tensors = from_pytorch({str(key): value for key, value in state_dict.items() if isinstance(value, Tensor)})
-    if FIRST_CONV not in tensors:
-        found = identify({key: tensor.shape for key, tensor in tensors.items()})
-        raise wrong(path, found, "Inception-v1 I3D in pytorch-i3d's, hassony2's or our own layout")
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def tensorflow_index(path: str | Path) -> Path | None:
@@ -206,34 +165,38 @@ def tensorflow_index(path: str | Path) -> Path | None:
 def what_a_folder_holds(path: Path) -> str:
     """In place of an index, for an error message."""
     names = sorted(os.listdir(path))
-    weights = [name for name in names if name.endswith((".pt", ".pth"))]
+    weights = [name for name in names if name.endswith((".pt", ".pth", ".safetensors"))]
     if weights:
         return f"a folder with {' and '.join(weights[:2])}{' and others' * (len(weights) > 2)} (name one)"
     if any(TENSORFLOW_PART.search(name) for name in names):
         return "a folder with a TensorFlow checkpoint whose .index is missing"
+    if "saved_model.pb" in names:
+        return "a TensorFlow SavedModel (name variables/variables.index in it)"
     return "a folder without weights"
 
 
-def read_tensorflow(index: Path) -> dict[str, Tensor]:
-    """A state_dict with our keys and float32 tensors from a TensorFlow checkpoint of DeepMind's network, fine-tuned or not."""
+def tensorflow_tensors(index: Path, key: str | None) -> Mapping[str, Stored | Inert]:
+    """The tensors of DeepMind's network in a TensorFlow checkpoint, fine-tuned or not, under our names; not yet read.
+
+    Of several networks, `key` names the scope of one, or how it begins. Raises CheckpointError.
+    """
     bundle = TensorBundle(index)
-    scopes = deepmind_scopes(bundle.entries)
+    scopes = [scope for scope in deepmind_scopes(bundle.entries) if key is None or scope.startswith(key)]
     if not scopes:
         found = identify({name: entry.shape for name, entry in bundle.entries.items()})
-        raise wrong(index, found, "DeepMind's Inception-v1 I3D")
+        raise wrong(index, found if key is None else f"no network {key!r}", "DeepMind's Inception-v1 I3D")
     if len(scopes) > 1:
-        shown_scopes = " and ".join(scope or "one without a scope" for scope in scopes)
-        raise wrong(index, f"{len(scopes)} networks, {shown_scopes}", "one", "save each stream by itself")
+        listed = " and ".join(scope or "one without a scope" for scope in scopes)
+        raise wrong(index, f"{len(scopes)} networks, {listed}", "one", f"name it as in {index}#{scopes[-1].rstrip('/')}")
     names = deepmind_names(bundle.entries, scopes[0])
     for ours, count in Counter(names.values()).items():
         if count > 1:
             twice = " and ".join(name for name, key in names.items() if key == ours)
             raise wrong(index, f"{count} tensors for one place, {twice}", "one")
-    tensors = from_deepmind({ours: bundle.read(name) for name, ours in names.items()})
-    return {key: tensor.float() for key, tensor in tensors.items()}
+    return from_deepmind({ours: bundle.stored(name) for name, ours in names.items()})
 
 
-def check_tensors(
+def read_tensors(
     tensors: Mapping[str, Any],
     expected: Mapping[str, Tensor],
     path: str | Path,
@@ -241,10 +204,11 @@ def check_tensors(
     network: str,
     names: Mapping[str, str] | None = None,
     advice: str = "",
-) -> None:
-    """Raise CheckpointError unless `tensors` are just the `expected` ones, by name, shape and kind of numbers, all finite.
+) -> dict[str, Tensor]:
+    """The `tensors`, if they are just the `expected` ones, by name, shape and kind of numbers, and all are finite.
 
-    `names` are what they are called in the file, where that is not what we call them.
+    What they are is judged before any is read; then they are float32, and counters int64. `names` are what they are
+    called in the file, where that is not what we call them. Raises CheckpointError.
     """
     names = names or {}
     optional = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
@@ -254,34 +218,89 @@ def check_tensors(
         parts = [f"{len(keys)} {what} (first {keys[0]})" for keys, what in ((missing, "missing"), (unknown, "unknown")) if keys]
         raise wrong(path, "tensors " + " and ".join(parts), f"exactly those of {network}", advice)
     for key, tensor in tensors.items():
-        name = names.get(key, key)
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise wrong(path, f"{name}, a {type(tensor).__name__} without plain numbers", "a dense tensor", advice)
-        if tensor.shape != expected[key].shape:
-            raise wrong(path, f"{name} of shape {tuple(tensor.shape)}", str(tuple(expected[key].shape)), advice)
-        if tensor.is_floating_point() != expected[key].is_floating_point():
+        name, like = names.get(key, key), expected[key]
+        if not isinstance(tensor, Stored):
+            kind = tensor.kind if isinstance(tensor, Inert) else type(tensor).__name__
+            raise wrong(path, f"{name}, a {kind} without plain numbers", "a dense tensor", advice)
+        if tensor.shape != like.shape:
+            raise wrong(path, f"{name} of shape {tensor.shape}", str(tuple(like.shape)), advice)
+        if tensor.dtype.is_floating_point != like.dtype.is_floating_point or tensor.dtype.is_complex:
             raise wrong(path, f"{name} of {tensor.dtype}", "float weights and integer counters", advice)
-        if not torch.isfinite(tensor.float()).all():  # of float64, what float32 cannot hold is infinite
-            raise wrong(path, f"NaN or infinity in {name}", "finite weights", "copy or download the file again")
+    check_volume(tensors.values(), path, advice)
+    return {key: finite(read_as(tensor, expected[key].dtype), names.get(key, key), path) for key, tensor in tensors.items()}
 
 
-def check_description(content: Mapping[str, Any], path: str | Path) -> None:
-    """Raise CheckpointError unless a file of ours is of a version we know and has every field, of its type."""
-    if content.get("version") != VERSION:
-        raise wrong(path, f"format version {content.get('version')}", f"version {VERSION}, which this i3d reads", "upgrade i3d")
+def read_as(tensor: Stored, dtype: torch.dtype) -> Tensor:
+    """The numbers of a tensor as another type, each in a place of its own, so that they can be changed in training."""
+    numbers = tensor.read().to(dtype)
+    return numbers if tensor.is_whole else numbers.contiguous()
+
+
+def check_volume(tensors: Collection[Stored], path: str | Path, advice: str) -> None:
+    """Raise CheckpointError for tensors that are far larger than what a file has of them, as a stride of zero makes them."""
+    claimed, there = sum(math.prod(tensor.shape) for tensor in tensors), sum(tensor.numbers for tensor in tensors)
+    if claimed > max(there, MOST_REPEATED):
+        raise wrong(path, f"tensors of {claimed} numbers, of which it has {there}", "a number for each place", advice)
+
+
+def finite(tensor: Tensor, name: str, path: str | Path) -> Tensor:
+    """The tensor, if all its numbers are finite, and none is negative where they are variances. Raises CheckpointError."""
+    if not torch.isfinite(tensor).all():  # of float64, what float32 cannot hold is infinite
+        raise wrong(path, f"NaN or infinity in {name}", "finite weights", "copy or download the file again")
+    if name.endswith(VARIANCES) and tensor.numel() and tensor.min() < 0:
+        raise wrong(path, f"a negative variance in {name}", "variances from 0 on", "copy or download the file again")
+    return tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a file of ours says of its network."""
+
+    stream: str
+    classes: tuple[str, ...] | None
+    num_classes: int | None  # None where it does not say
+    width: float
+    preprocessing: Preprocessing
+    chosen_on: frozenset[int]
+
+
+def read_description(content: Mapping[str, Any], path: str | Path) -> Description:
+    """The description in a file of ours. Raises CheckpointError unless its version is known and all of it in range."""
+    if content.get("format") != FORMAT:
+        raise wrong(path, f"format {briefly(content.get('format'))}", f"{FORMAT!r}", "write it with i3d again")
+    version = content.get("version")
+    if type(version) is not int or version != VERSION:
+        raise wrong(path, f"format version {briefly(version)}", f"version {VERSION}, which this i3d reads", "upgrade i3d")
     checks: dict[str, Callable[[Any], bool]] = {
-        "state_dict": lambda value: isinstance(value, Mapping),
-        "stream": lambda value: value in IN_CHANNELS,
-        "classes": lambda value: value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value)),
-        "width": lambda value: isinstance(value, (int, float)) and value > 0,
-        "preprocessing": lambda value: isinstance(value, Mapping),
+        "state_dict": lambda value: isinstance(value, dict),
+        "stream": lambda value: isinstance(value, str) and value in IN_CHANNELS,
+        "classes": lambda value: value is None or fault_in_names(value) is None,
+        "width": lambda value: value in WIDTHS,
+        "preprocessing": lambda value: isinstance(value, dict),
     }
     numbers = content.get("chosen_on", [])
     if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
         raise wrong(path, "no usable 'chosen_on'", "a file written by i3d")
     for key, holds in checks.items():
         if key not in content or not holds(content[key]):
-            raise wrong(path, f"no usable {key!r}", "a file written by i3d")
+            fault = fault_in_names(content[key]) if key == "classes" and key in content else None
+            raise wrong(path, f"no usable {key!r} ({fault or briefly(content.get(key))})", "a file written by i3d")
+    count = content.get("num_classes")
+    if count is not None and count not in CLASSES:
+        raise wrong(path, f"no usable 'num_classes' ({briefly(count)})", "a file written by i3d")
+    classes = None if content["classes"] is None else tuple(content["classes"])
+    preprocessing = as_preprocessing(content["preprocessing"], path)
+    return Description(content["stream"], classes, count, float(content["width"]), preprocessing, frozenset(numbers))
+
+
+def described(net: I3D, description: Description, path: str | Path) -> I3D:
+    """The network with what a file of ours says of it. Raises CheckpointError where its tensors say something else."""
+    net.preprocessing, net.classes = description.preprocessing, description.classes
+    net.chosen_on = description.chosen_on
+    names = range(net.num_classes) if net.classes is None else net.classes
+    if (net.stream, len(names)) != (description.stream, net.num_classes) or description.num_classes not in (None, len(names)):
+        raise wrong(path, "a description that disagrees with its tensors", "a file written by i3d")
+    return net
 
 
 def as_preprocessing(record: Mapping[str, Any], path: str | Path) -> Preprocessing:

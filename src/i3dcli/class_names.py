@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import DatasetError, shown
+from .defaults import LONGEST_NAME
+from .errors import DatasetError, briefly, shown
 from .file_names import suffix
 from .files import numbered_lines, read_text
 
@@ -179,3 +180,17 @@ def in_order(pairs: Sequence[tuple[str, str]], path: str | Path) -> Sequence[str
 
 def not_names(path: str | Path, got: str, expected: str = FORMS, *, advice: str = "mend it") -> DatasetError:
     return DatasetError(f"not a list of classes: {shown(path)}: got {got}, expected {expected}; {advice}")
+
+
+def fault_in_names(names: Any) -> str | None:
+    """What is wrong with names of classes, in words; None if nothing is: a list of different texts that can be written."""
+    if not isinstance(names, (list, tuple)):
+        return f"{briefly(names)} in place of a list"
+    seen = set()
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or "\0" in name or len(name) > LONGEST_NAME:
+            return f"{briefly(name)} among them"
+        if name in seen:
+            return f"{briefly(name)} twice"
+        seen.add(name)
+    return None

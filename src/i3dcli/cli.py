@@ -319,9 +319,9 @@ def check_outputs(*paths: str | None, inputs: Iterable[str | None], overwrite: b
 
     Without `overwrite`, those that are there already are refused, too.
     """
-    from .files import check_writable
+    from .files import check_writable, split_key
 
-    taken = [path for path in inputs if path is not None]
+    taken = [str(split_key(path)[0]) for path in inputs if path is not None]
     for path in paths:
         if path is not None:
             check_writable(path, others=taken, overwrite=overwrite)

@@ -10,9 +10,10 @@ import torch
 
 from . import zoo
 from .checkpoints import load_checkpoint, save_checkpoint, write_torch
+from .class_names import fault_in_names
 from .defaults import STREAMS
 from .errors import CheckpointError, I3DError, counted, shown
-from .files import check_writable
+from .files import check_writable, split_key
 from .i3d import I3D
 from .two_stream import load_stream
 
@@ -38,13 +39,15 @@ def convert(
     """
     if layout not in LAYOUTS or stream not in (None, *STREAMS):
         raise ValueError(f"expected a layout of {LAYOUTS} and a stream of {STREAMS}, got {layout = }, {stream = }")
-    check_writable(dst, others=[src])
+    check_writable(dst, others=[split_key(src)[0]])
     if not overwrite and os.path.lexists(dst):
         raise I3DError(f"cannot write: {shown(dst)}: a file is there; give another name, or overwrite=True")
     net, known = load_named(src, stream)
     names = known if classes is None else tuple(classes)
     if names is not None and len(names) != net.num_classes:
         raise CheckpointError(f"wrong classes: {shown(src)}: got {counted(len(names), 'name')}, expected {net.num_classes}")
+    if names is not None and (fault := fault_in_names(names)):
+        raise CheckpointError(f"wrong classes: {shown(src)}: got {fault}; give each class a name of its own")
     net.classes = names
     dtype = torch.float16 if half else torch.float32
     if layout == LAYOUTS[0]:
@@ -62,7 +65,7 @@ def load_named(src: str | Path, stream: str | None) -> tuple[I3D, tuple[str, ...
     """The network that `src` names, and the names of its classes where they are known."""
     model = zoo.model_named(src)
     if model is None:
-        net = load_checkpoint(src) if stream is None else load_stream(Path(src), stream, remedy="ask for stream=")
+        net = load_checkpoint(src) if stream is None else load_stream(src, stream, remedy="ask for stream=")
         return net, net.classes
     if stream is None and len(model.streams) > 1:
         raise CheckpointError(f"two streams: {model.name}: expected one; give stream='rgb' or stream='flow'")

@@ -121,7 +121,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         check_ranges(self, RANGES)
         name = self.flow_algorithm  # that of stored flow may be none of ours
-        if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or not name.isprintable():
+        if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
             raise ValueError(f"Preprocessing: flow_algorithm: got {briefly(name)}, expected a name")
         if not isinstance(self.flow_parameters, (TVL1, type(None))):
             raise ValueError(f"Preprocessing: flow_parameters: got {briefly(self.flow_parameters)}, expected those of TV-L1")

@@ -45,6 +45,10 @@ def is_missing(error: I3DError) -> bool:
     return isinstance(cause, OSError) and cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
+class Malformed(Exception):
+    """What is wrong with a file, or with what it holds, without its name; whoever knows that makes an I3DError of it."""
+
+
 def as_unicode(path: str | Path) -> str:
     """A path as text that can be written in UTF-8; bytes of its name that are none become U+FFFD."""
     text = NO_BYTES.sub("\ufffd", str(path))

@@ -16,16 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoints import check_tensors, find_state_dict, read_checkpoint, wrong
+from .checkpoints import read_tensors, wrong
 from .defaults import IN_CHANNELS
 from .errors import I3DError, counted, shown
+from .files import split_key
 from .i3d import BN_EPS, I3D, LAYERS, Unit3D, same_padding
-from .layouts import FIRST_CONV, Renaming, identify, renamed
+from .layouts import FIRST_CONV, FIRST_TENSOR, Renaming, identify, renamed
+from .networks import find_network
+from .stored import Stored
+from .weight_files import read_weights
 
 HEAD_SEED = 0
 STILL_CLIP = (112, 64, 64)  # frames, height, width; Mixed_5c sees 99 frames, so its middle step sees no padding in time
 TOLERANCE = 1e-4  # relative to the largest activation of a layer; float32 sums in another order differ by about 1e-6
 ADVICE = "give the state_dict of torchvision.models.googlenet"
+FIRST_2D = re.compile(r"(?:^|\.)((?:conv1|Conv[23]d_1a_7x7)\.conv(?:[23]d)?\.weight)$")  # behind any prefix
 PREFIXES = re.compile(r"^((module|_orig_mod|model|backbone)\.)+")  # left by wrappers and by training frameworks
 HEADS = re.compile(r"^(aux\d*|fc|classifier|logits)\.")  # of ImageNet's classes; the only tensors that are left out
 GOOGLENET: Renaming = (  # torchvision's name, or a 2D I3D's → ours, in the order they are applied
@@ -118,7 +123,8 @@ def inflate_checkpoint(
 
     Raises CheckpointError for another file, I3DError where the check fails.
     """
-    source = read_googlenet(find_state_dict(read_checkpoint(path)), path)
+    file, key = split_key(path)
+    source = read_googlenet(read_weights(file), file, key=key)
     net = to_i3d(source, stream=stream, num_classes=num_classes, rescale=rescale)
     net.classes = None if classes is None else tuple(classes)
     return Inflation(net, source, check_boring_video(net, source, path) if rescale else None)
@@ -148,21 +154,26 @@ def inflated(tensor: Tensor, *, rescale: bool) -> Tensor:
     return repeated / size if rescale else repeated
 
 
-def read_googlenet(state_dict: Mapping[str, Any], where: str | Path) -> GoogLeNet:
-    """The tensors of a 2D GoogLeNet but for its heads; raises CheckpointError unless they are all there, and only they."""
-    entries = {str(key): value for key, value in state_dict.items()}
+def read_googlenet(content: Mapping[str, Any], where: str | Path, *, key: str | None = None) -> GoogLeNet:
+    """The tensors of the 2D GoogLeNet in a file or state_dict but for its heads, wherever in it that is.
+
+    `key` names one of several. Raises CheckpointError unless they are all there, and only they.
+    """
+    stored = {name: Stored.of(value) if isinstance(value, Tensor) else value for name, value in content.items()}
+    network = find_network(stored, FIRST_2D, where, key=key)
+    entries, called = network.entries, network.names
     names: dict[str, str] = {}
-    for key in entries:
-        if not HEADS.match(stripped := PREFIXES.sub("", key)):
+    found: dict[str, Any] = {}
+    for name in entries:
+        if not HEADS.match(stripped := PREFIXES.sub("", name)):
             ours = renamed(stripped, GOOGLENET)
             if ours in names:
-                raise wrong(where, f"both {names[ours]} and {key} for {ours}", "one of them", "remove the other")
-            names[ours] = key
-    found, expected = {ours: entries[key] for ours, key in names.items()}, expected_tensors()
+                raise wrong(where, f"both {names[ours]} and {called[name]} for {ours}", "one of them", "remove the other")
+            names[ours], found[ours] = called[name], entries[name]
+    expected = expected_tensors()
     refuse_other_networks(entries, where, known=not found.keys().isdisjoint(expected))
-    check_tensors(found, expected, where, network="GoogLeNet", names=names, advice=ADVICE)
-    tensors = {ours: found[ours].detach() for ours in expected if ours in found}  # in the order of the network
-    return GoogLeNet({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}, names)
+    tensors = read_tensors(found, expected, where, network="GoogLeNet", names=names, advice=ADVICE)
+    return GoogLeNet({ours: tensors[ours] for ours in expected if ours in tensors}, names)  # in the order of the network
 
 
 def expected_tensors() -> dict[str, Tensor]:
@@ -175,9 +186,8 @@ def expected_tensors() -> dict[str, Tensor]:
 
 def refuse_other_networks(entries: Mapping[str, Any], where: str | Path, *, known: bool) -> None:
     """Raise CheckpointError for an I3D, and unless any tensor is `known`; says what network it is instead."""
-    tensors = {PREFIXES.sub("", key): value for key, value in entries.items() if isinstance(value, Tensor)}
-    first = tensors.get(FIRST_CONV, tensors.get(FIRST_CONV[0].lower() + FIRST_CONV[1:]))  # the second is hassony2's name
-    if first is not None and first.ndim == 5:
+    tensors = {PREFIXES.sub("", key): value for key, value in entries.items() if isinstance(value, Stored)}
+    if any(FIRST_TENSOR.search(key) and len(value.shape) == 5 for key, value in tensors.items()):
         raise wrong(where, "an I3D, which is inflated already", "a 2D GoogLeNet", "use it as it is")
     if not known:
         found = identify({key: tensor.shape for key, tensor in tensors.items()})

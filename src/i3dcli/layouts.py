@@ -6,15 +6,22 @@ other names, other orders of axes, no scale in batch norm, and a scope before ea
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from .stored import Stored
+
+T = TypeVar("T")
+
 Renaming = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]  # patterns, in the order they are applied
 
 FIRST_CONV = "Conv3d_1a_7x7.conv3d.weight"
+FIRST_TENSOR = re.compile(r"(?:^|\.)([Cc]onv3d_1a_7x7\.conv3d\.weight)$")  # the same, and hassony2's, behind any prefix
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel, DistributedDataParallel; torch.compile
 HASSONY2: Renaming = (  # facts from his and piergiaj's published key lists
     (r"^conv3d_0c_1x1\.", "logits."),
@@ -40,6 +47,7 @@ DEEPMIND: Renaming = (  # facts from the indexes of the published checkpoints
     (r"/", "."),
 )
 DEEPMIND_FIRST_CONV = "Conv3d_1a_7x7/conv_3d/w"
+FILTER_AXES = (4, 3, 0, 1, 2)  # of DeepMind's filters, in our order
 DEEPMIND_UNIT = re.compile(r"(Conv3d|Mixed|Logits)[^/]*/")
 
 
@@ -49,8 +57,8 @@ def renamed(key: str, renaming: Renaming) -> str:
     return key
 
 
-def from_pytorch(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under our names, where they are in a layout of PyTorch's that we know; else as they are."""
+def from_pytorch(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Tensors, read or not, under our names, where they are in a layout of PyTorch's that we know; else as they are."""
     tensors = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
     if "conv3d_1a_7x7.conv3d.weight" in tensors:
         return {renamed(key, HASSONY2): value for key, value in tensors.items()}
@@ -78,18 +86,23 @@ def below_another(name: str, known: Collection[str]) -> bool:
     return any(name[: slash.start()] in known for slash in re.finditer("/", name))
 
 
-def from_deepmind(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_deepmind(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     """Our tensors from DeepMind's under our names: filters were (kT,kH,kW,C_in,C_out), the rest had axes of length one.
 
     Batch norm without a scale, as DeepMind's is, gets one of ones.
     """
-    scales = {key.replace(".bias", ".weight"): torch.ones(t.numel()) for key, t in tensors.items() if key.endswith(".bn.bias")}
+    counts = {key.replace(".bias", ".weight"): t.numbers for key, t in tensors.items() if key.endswith(".bn.bias")}
+    scales = {key: Stored((n,), torch.float32, n, functools.partial(torch.ones, n)) for key, n in counts.items()}
     return scales | {
-        key: tensor.permute(4, 3, 0, 1, 2).contiguous()
-        if key.endswith(".conv3d.weight") and tensor.ndim == 5
-        else tensor.reshape(-1)
+        key: tensor.changed(tuple(tensor.shape[axis] for axis in FILTER_AXES), filters_from_deepmind)
+        if key.endswith(".conv3d.weight") and len(tensor.shape) == 5
+        else tensor.changed((tensor.numbers,), torch.flatten)
         for key, tensor in tensors.items()
     }
+
+
+def filters_from_deepmind(tensor: Tensor) -> Tensor:
+    return tensor.permute(FILTER_AXES).contiguous()
 
 
 def identify(shapes: Mapping[str, Sequence[int]]) -> str:

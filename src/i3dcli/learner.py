@@ -167,7 +167,18 @@ class Learner:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
+        """Go on from what `state` returned. Raises LookupError, TypeError, ValueError, AttributeError or RuntimeError for
+        what is the state of no such optimizer."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moments = {number: part.get("momentum_buffer") for number, part in state["optimizer"]["state"].items()}
+        if moments.keys() - range(len(parameters)):
+            raise ValueError("there are no such parameters")
+        for number, moment in moments.items():
+            if moment is not None and (moment.shape != parameters[number].shape or not moment.isfinite().all()):
+                raise ValueError(f"the momentum of parameter {number} is none")
+        groups = self.optimizer.state_dict()["param_groups"]  # the options of the run say what is in them
+        moments = {number: {"momentum_buffer": moment} for number, moment in moments.items()}
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
 
 

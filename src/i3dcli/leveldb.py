@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import Malformed
 from .files import foreign
 
 FOOTER = 48  # bytes
@@ -26,10 +27,6 @@ TRAILER = 5  # bytes after a block: kind of compression, CRC
 LONGEST_NAME = 1024  # bytes
 NAMES_LIMIT = 16  # times longer than the table, all names together; a name may repeat the one before at no cost
 SNAPPY_LIMIT = 22  # times larger at most: a copy makes 64 bytes of 3
-
-
-class Malformed(Exception):
-    """What is wrong with a table, or with what it holds, without its name."""
 
 
 def read_table(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
@@ -16,14 +17,16 @@ from typing import Any, TypeGuard
 import torch
 
 from . import __version__
-from .checkpoints import read_checkpoint, save_checkpoint, wrong
+from .checkpoints import read_tensors, save_checkpoint, wrong
 from .curves import write_curves
 from .distributed import Group, restarted
-from .errors import CheckpointError, I3DError, shown
+from .errors import CheckpointError, I3DError, Malformed, shown
 from .files import held, make_folder, remove_leftovers, write_text
 from .learner import Learner
 from .recipes import EARLIER, TrainOptions, changed_options
+from .stored import read_all
 from .tables import csv_text
+from .weight_files import read_weights
 
 LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
 WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
@@ -43,6 +46,25 @@ class Progress:
     validations_since: int = 0  # that one
     reductions: int = 0  # of the learning rate, one for each plateau
     outcomes: list[tuple[float, float]] = field(default_factory=list)  # loss and accuracy of each step since the last row
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Progress:
+        """What a last.pt says; fields that an older one lacks have their defaults.
+
+        Raises TypeError, LookupError or AttributeError for what it cannot say.
+        """
+        found = cls(**record)
+        counts = (found.step, found.validations_since, found.reductions)
+        pairs = [(loss, accuracy) for loss, accuracy in found.outcomes]
+        rows = [value for row in found.history for value in (row["step"], *row.values())]
+        numbers = [found.best, found.lowest_loss, *rows, *itertools.chain(*pairs)]
+        if any(type(count) is not int or not 0 <= count < 1 << 53 for count in counts):
+            raise TypeError("counts")
+        if any(type(n) not in (int, float) or (type(n) is int and abs(n) >= 1 << 53) for n in numbers):
+            raise TypeError("numbers")
+        if math.isnan(found.best) or math.isnan(found.lowest_loss):
+            raise TypeError("the best")
+        return found
 
     def follow(self, row: Row, metric: str, *, patience: int) -> bool:
         """Take in a validation; whether its accuracy is the best so far."""
@@ -140,12 +162,35 @@ class RunFolder:
             if self.group.first:
                 self._describe(learner)
             return Progress()
-        content = read_checkpoint(self.last)
+        content = read_weights(self.last)
         training = content.get("training")
         if not is_state(training):
             raise wrong(self.last, "a checkpoint without the state of a run", "the last.pt of i3d train")
         for part, known in (("options", EARLIER), ("progress", dataclasses.asdict(Progress()))):
             check_known(training[part], known, self.last, tool=content.get("tool"))
+        try:
+            self.check_options(training, learner)
+            progress = Progress.of(read_all(training["progress"]))
+            state = learner.net.state_dict()
+            learner.net.load_state_dict(read_tensors(content["state_dict"], state, self.last, network="the run"), strict=True)
+            learner.load_state(read_all(training["learner"]))
+        except I3DError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, Malformed) as error:
+            raise wrong(self.last, "a state that no run leaves", "the last.pt of i3d train", "copy it again") from error
+        self.in_events = len(progress.history)
+        return progress
+
+    def check_options(self, training: dict[str, Any], learner: Learner) -> None:
+        """Raise I3DError if the run that left this state had other options."""
+        then = {**training["options"], "clips_per_step": training["clips_per_step"]}
+        values = [
+            part
+            for value in then.values()
+            for part in (itertools.chain(*value) if isinstance(value, (list, tuple)) else [value])
+        ]
+        if not all(isinstance(value, (str, int, float, type(None))) for value in values):
+            raise TypeError("options")
         changed = changed_options(self.options, training["options"])
         if training["clips_per_step"] != self.clips_per_step:
             changed.append(f"{training['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
@@ -153,11 +198,6 @@ class RunFolder:
             changed.append("other classes")
         if changed:
             raise not_the_same_run(self.path, changed)
-        learner.net.load_state_dict(content["state_dict"], strict=True)
-        learner.load_state(training["learner"])
-        progress = Progress(**training["progress"])
-        self.in_events = len(progress.history)
-        return progress
 
     def save(self, learner: Learner, progress: Progress, *, metric: str) -> None:
         """Write last.pt and the log, also to TensorBoard's events."""

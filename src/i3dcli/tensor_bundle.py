@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError, shown
+from .errors import CheckpointError, Malformed, shown
 from .files import check_is_file
-from .leveldb import Malformed, crc32c, masked, read_table, table_entries, varint
+from .leveldb import crc32c, masked, read_table, table_entries, varint
+from .stored import Stored
 
 MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h
 DTYPES = {1: torch.float32, 2: torch.float64, 3: torch.int32, 9: torch.int64, 14: torch.bfloat16, 19: torch.float16}
@@ -62,16 +63,25 @@ class TensorBundle:
     def shard(self, number: int) -> Path:
         return self.index.with_name(f"{self.index.name.removesuffix('.index')}.data-{number:05d}-of-{self.num_shards:05d}")
 
-    def read(self, name: str) -> Tensor:
-        """A tensor, in its own dtype and TensorFlow's order of axes; raises CheckpointError unless its checksum is right."""
-        entry, path, named = self.entries[name], self.shard(self.entries[name].shard), shown(name)
+    def stored(self, name: str) -> Stored:
+        """A tensor in its own dtype and TensorFlow's order of axes, not yet read. Raises CheckpointError for text."""
+        entry, named = self.entries[name], shown(name)
         if entry.sliced or entry.dtype not in DTYPES:
             kind = "in slices" if entry.sliced else "of strings" if entry.dtype == STRING else f"of dtype {entry.dtype}"
             raise CheckpointError(
                 f"unreadable tensor: {shown(self.index)}: {named} is stored {kind}; expected it whole, of numbers"
             )
-        if math.prod(entry.shape) * DTYPES[entry.dtype].itemsize != entry.size:
+        dtype, count = DTYPES[entry.dtype], math.prod(entry.shape)
+        if count * dtype.itemsize != entry.size:
             raise self.damaged(self.index, f"{named} has shape {entry.shape} in {entry.size} bytes")
+        return Stored(entry.shape, dtype, count, lambda: self._numbers(name))
+
+    def read(self, name: str) -> Tensor:
+        """Likewise, read; raises CheckpointError unless its checksum is right."""
+        return self.stored(name).read()
+
+    def _numbers(self, name: str) -> Tensor:
+        entry, path, named = self.entries[name], self.shard(self.entries[name].shard), shown(name)
         if not entry.size:
             return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
         if not os.path.isfile(path):

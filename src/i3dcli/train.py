@@ -233,10 +233,10 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D
     return net
 
 
-def initial_weights(name: str, stream: str) -> Path:
+def initial_weights(name: str, stream: str) -> str | Path:
     """The file of `--init`: a path, or the stream of a model in the zoo."""
     model = zoo.model_named(name)
-    return Path(name) if model is None else zoo.fetch(model, (stream,))[stream]
+    return name if model is None else zoo.fetch(model, (stream,))[stream]
 
 
 def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:

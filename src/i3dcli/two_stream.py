@@ -290,7 +290,7 @@ def load_model(
     return TwoStream(nets, name=title, labels=names, device=chosen)
 
 
-def load_stream(path: Path, stream: str, *, remedy: str = "give them with --") -> I3D:
+def load_stream(path: str | Path, stream: str, *, remedy: str = "give them with --") -> I3D:
     """The checkpoint at `path`; raises CheckpointError if it is not of that stream, with the option to use as remedy."""
     net = load_checkpoint(path)
     if net.stream != stream:
