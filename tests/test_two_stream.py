@@ -6,6 +6,8 @@ from media import moving, write_audio, write_video
 
 import i3dcli
 from i3dcli import CheckpointError, DatasetError, VideoError
+from i3dcli.datasets import Sample
+from i3dcli.scoring import score_samples
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +143,57 @@ def test_labels_come_from_the_caller_the_file_or_numbers(checkpoints, tmp_path):
     assert i3dcli.load_model(**checkpoints, labels=list("abcdefghij")).labels[3] == "d"
     assert i3dcli.load_model(rgb=save_net(tmp_path / "rgb.pt", stream="rgb")).labels[3] == "class 3"
     for labels in (["a", "b"], []):
-        with pytest.raises(DatasetError, match=rf"^wrong labels: rgb.pt \+ flow.pt: got {len(labels)} labels, expected 10"):
+        with pytest.raises(DatasetError, match=rf"^wrong labels: .*rgb.pt \+ .*flow.pt: got {len(labels)} labels, expected 10"):
             i3dcli.load_model(**checkpoints, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ("abcdefghij", "'abcdefghij' in place of a list"),
+        ([*"abcdefghi", "a"], "'a' twice"),
+        ([*"abcdefghi", " "], "' ' among them"),
+        ([*"abcdefghi", "a\0"], r"'a\x00' among them"),
+        (list(range(10)), "0 among them"),
+    ],
+)
+def test_labels_that_are_no_names_are_refused(checkpoints, labels, fault):
+    with pytest.raises(DatasetError) as caught:
+        i3dcli.load_model(**checkpoints, labels=labels)
+    assert f": got {fault}; give each class a name of its own" in str(caught.value)
+
+
+def broken(folder, **weights):
+    """Paths of narrow checkpoints, in each of which every number of one tensor is another."""
+    paths = oracle.save_streams(folder, short_side=64, crop=48, clip_len=16)
+    for path in paths.values():
+        content = torch.load(path, weights_only=True)
+        for name, value in weights.items():
+            content["state_dict"][name.replace("__", ".")].fill_(value)
+        torch.save(content, path)
+    return paths
+
+
+@pytest.mark.parametrize("look", ["predict", "features", "timeline", "eval"])
+def test_no_result_is_not_finite(tmp_path, video, look):
+    model = i3dcli.load_model(**broken(tmp_path, Mixed_5c__b0__conv3d__weight=3e38), device="cpu")
+    with pytest.raises(i3dcli.I3DError) as caught:
+        if look == "timeline":
+            list(model.timeline(video))
+        elif look == "eval":
+            score_samples(model, [Sample(video, video, (3,))])
+        else:
+            model.predict(video, features=look == "features")
+    assert str(caught.value) == (
+        f"predictions are not finite: rgb of {model.name}: got NaN or infinity; the weights are broken, "
+        "train them again or get others"
+    )
+
+
+def test_a_variance_below_zero_is_refused_when_weights_are_read(tmp_path):
+    paths = broken(tmp_path, Mixed_3b__b0__bn__running_var=-0.5)
+    with pytest.raises(CheckpointError, match=r"rgb\.pt: got a negative variance in Mixed_3b\.b0\.bn\.running_var, expected "):
+        i3dcli.load_model(**paths)
 
 
 def test_streams_limit_what_is_loaded_of_files(checkpoints):

@@ -70,7 +70,9 @@ class ScoreLog:
                     "protocol; choose another --out, or remove it"
                 )
             if "video" in record:
-                found[record["video"]] = {stream: decoded(text) for stream, text in record["logits"].items()}
+                logits = {stream: decoded(text) for stream, text in record["logits"].items()}
+                if all(np.isfinite(row).all() for row in logits.values()):
+                    found[record["video"]] = logits
         return found
 
     def add(self, video: str, logits: Logits) -> None:

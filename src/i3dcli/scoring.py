@@ -156,7 +156,7 @@ def outcomes(
             yield sample, {stream: tally.logits().numpy() for stream, tally in tallies.items()}
             tallies = {}
         else:
-            tallies = tallies or {stream: Tally() for stream in model.nets}
+            tallies = tallies or model.tallies()
             frames, clips = event
             model.add(tallies, clips, frames=frames)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import zoo
 from .checkpoints import load_checkpoint
+from .class_names import fault_in_names
 from .clips import windows
 from .defaults import MODEL, STREAMS, TOP_K
 from .distributed import choose_device
@@ -22,6 +23,8 @@ from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
 from .lists import numbered_classes
 from .views import FULL, Clips, Protocol, Views, Watcher
+
+LARGEST = 1e30  # of logits; the sums of such are finite, and no network that was trained comes near
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class TwoStream:
     @torch.inference_mode()
     def predict_views(self, views: Views, *, features: bool = False) -> Prediction:
         """Labels of a video whose views are made already; see `predict`."""
-        tallies = {stream: Tally(keep_features=features) for stream in self.nets}
+        tallies = self.tallies(keep_features=features)
         for frames, clips in views:
             self.add(tallies, clips, frames=frames)
         kept = {stream: tally.features(views.source.fps) for stream, tally in tallies.items()} if features else None
@@ -169,7 +172,7 @@ class TwoStream:
         """The predictions over time of a video whose views are made already; see `timeline`."""
         known_damage = 0
         for first, moments in views.timeline(window, stride, watch=watch):
-            tallies = {stream: Tally() for stream in self.nets}
+            tallies = self.tallies()
             frames = range(first, first + len(moments))
             for part in windows(moments):
                 self.add(tallies, views.inputs(part), frames=frames)
@@ -206,6 +209,10 @@ class TwoStream:
         trained = {stream: net.preprocessing for stream, net in self.nets.items()}
         return Views(video, trained, protocol=protocol, flow=flow, progress=progress)
 
+    def tallies(self, *, keep_features: bool = False) -> dict[str, Tally]:
+        """What counts what each stream says of a video or a window."""
+        return {stream: Tally(f"{stream} of {self.name}", keep_features=keep_features) for stream in self.nets}
+
     @torch.inference_mode()
     def add(self, tallies: Mapping[str, Tally], clips: Clips, *, frames: range) -> None:
         """Count what each stream says of its clips, which show `frames` of the video. Raises I3DError out of memory."""
@@ -221,10 +228,13 @@ def exact_convolutions() -> contextlib.AbstractContextManager[None]:
 
 
 class Tally:
-    """The mean of one stream's logits over all steps of all windows, and its features if they are kept."""
+    """The mean of one stream's logits over all steps of all windows, and its features if they are kept.
 
-    def __init__(self, *, keep_features: bool = False):
-        self.keep_features = keep_features
+    `name` says in an error whose they are.
+    """
+
+    def __init__(self, name: str, *, keep_features: bool = False):
+        self.name, self.keep_features = name, keep_features
         self.sum: Tensor | float = 0.0
         self.steps = 0
         self.rows: list[NDArray[np.float32]] = []
@@ -242,11 +252,24 @@ class Tally:
             self.spans += [(first, min(first + HEAD_POOL[0] * FEATURE_STRIDE, frames.stop)) for first in firsts]
 
     def logits(self) -> Tensor:
-        return torch.as_tensor(self.sum / self.steps).float()
+        """(K,) float32. Raises CheckpointError unless all are numbers that a softmax can be taken of."""
+        logits = torch.as_tensor(self.sum / self.steps).float()
+        self.check(bool((logits.abs() < LARGEST).all()))  # NaN is not
+        return logits
 
     def features(self, fps: float) -> Features:
+        """The rows that were kept. Raises CheckpointError unless all are finite."""
+        rows = np.concatenate(self.rows)
+        self.check(bool(np.isfinite(rows).all()))
         start_seconds, end_seconds = np.array(self.spans).T / fps
-        return Features(np.concatenate(self.rows), start_seconds, end_seconds)
+        return Features(rows, start_seconds, end_seconds)
+
+    def check(self, finite: bool) -> None:
+        if not finite:
+            raise CheckpointError(
+                f"predictions are not finite: {shown(self.name)}: got NaN or infinity; the weights are broken, train "
+                "them again or get others"
+            )
 
 
 def load_model(
@@ -260,17 +283,18 @@ def load_model(
 ) -> TwoStream:
     """A model ready to predict: one of the zoo by `name` (default: kinetics400), or from checkpoint files `rgb` and `flow`.
 
-    Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream. `streams` limits what is
-    loaded; by default it is all there is. `device=None` picks CUDA if there is one. `labels` replaces the names of the
-    classes. Raises CheckpointError, and DatasetError for labels that do not fit.
+    Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream, and their paths are the
+    model's name. `streams` limits what is loaded; by default it is all there is. `device=None` picks CUDA if there is one.
+    `labels` replaces the names of the classes. Raises CheckpointError, and DatasetError for labels that do not fit.
     """
     chosen = choose_device(device)
-    files = {stream: Path(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
+    files = {stream: str(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
     if files and name is not None:
         raise ValueError(f"expected a model's name or files, got both: {name = }, {rgb = }, {flow = }")
+    paths: Mapping[str, str | Path]
     if files:
         paths = {stream: path for stream, path in files.items() if streams is None or stream in streams}
-        title, known = " + ".join(path.name for path in paths.values()), None
+        title, known = " + ".join(Path(path).name for path in paths.values()), None
     else:
         model = zoo.find_model(MODEL if name is None else name)
         paths, title, known = zoo.fetch(model, streams), model.name, model.classes()
@@ -282,6 +306,8 @@ def load_model(
     names = labels if labels is not None else known or next((net.classes for net in nets.values() if net.classes), None)
     if names is None:
         names = numbered_classes(num_classes)
+    if fault := fault_in_names(names if isinstance(names, str) else list(names)):
+        raise DatasetError(f"wrong labels: {shown(title)}: got {fault}; give each class a name of its own")
     if len(names) != num_classes:
         raise DatasetError(
             f"wrong labels: {shown(title)}: got {len(names)} labels, expected {num_classes}, one for each class of the model; "
@@ -298,7 +324,7 @@ def load_stream(path: str | Path, stream: str, *, remedy: str = "give them with 
     return net
 
 
-def check_pair(nets: Mapping[str, I3D], paths: Mapping[str, Path]) -> None:
+def check_pair(nets: Mapping[str, I3D], paths: Mapping[str, str | Path]) -> None:
     """Raise CheckpointError unless two streams have the same classes and look at the same pictures."""
     if len(nets) < 2:
         return
