@@ -133,7 +133,9 @@ def test_names_of_windows_are_read(tmp_path, name):
 def test_a_pipe_or_a_device_is_refused_at_once(tmp_path, name):
     os.mkfifo(tmp_path / "pipe")
     kind = "a pipe" if name == "pipe" else "a device"
-    with pytest.raises(DatasetError, match=f"^cannot read the list: .*: got {kind}, expected a regular file; give the path of a text file$"):
+    with pytest.raises(
+        DatasetError, match=f"^cannot read the list: .*: got {kind}, expected a regular file; give the path of a text file$"
+    ):
         read_class_names(tmp_path / name)
 
 

@@ -34,7 +34,7 @@ def test_the_table_shows_file_duration_device_and_labels(run, video, quick_model
     result = run(video, "--top-k", "3")
     lines = result.stdout.splitlines()
     assert (result.exit_code, result.stderr) == (0, "")
-    assert lines[0] == f"{video}  0.48 s, 12 frames at 25 fps  (rgb.pt + flow.pt, rgb + flow, cpu)"
+    assert lines[0] == f"{video}  0.48 s, 12 frames at 25 fps  ({quick_model.name}, rgb + flow, cpu)"
     assert lines[1].split() == ["rgb", "flow", "fused", "label"]
     prediction = quick_model.predict(video)
     for line, (label, probability), index in zip(lines[2:], prediction.top(3), prediction.top_indices(3), strict=False):

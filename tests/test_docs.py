@@ -73,7 +73,7 @@ def test_the_four_commands_of_the_readme_lead_from_a_2d_network_to_labels(tmp_pa
     for command in commands:
         result = CliRunner().invoke(main, command)
         assert result.exit_code == 0, result.output
-    assert "(best.pt, rgb, cpu)" in result.stdout and re.search(r"\d\.\d{4}  (left|right)", result.stdout)
+    assert "(runs/rgb/best.pt, rgb, cpu)" in result.stdout and re.search(r"\d\.\d{4}  (left|right)", result.stdout)
 
 
 def test_the_provenance_table_names_every_file_of_the_zoo():

@@ -228,7 +228,8 @@ def test_a_pipe_or_a_device_in_place_of_a_list_is_one_line_at_once(tmp_path, nam
         os.mkfifo(tmp_path / pipe)
     kind = "a device" if name.startswith("/") else "a pipe"
     for read in (load_dataset, lambda path: find_videos(f"@{path}")):
-        with pytest.raises(DatasetError, match=f"^cannot read the list: .*{name}: it is {kind}; give the path of a text file$"):
+        text = f"^cannot read the list: .*{name}: got {kind}, expected a regular file; give the path of a text file$"
+        with pytest.raises(DatasetError, match=text):
             read(tmp_path / name)
 
 

@@ -166,7 +166,7 @@ def test_the_report_shows_the_mistakes_with_pictures(done, split):
     assert (data["agreement"]["both"], data["agreement"]["only_a"]) == (agreement.both, agreement.only_a)
 
 
-def test_the_table_and_what_runs_are_printed(done, split):
+def test_the_table_and_what_runs_are_printed(done, split, quick):
     result, out = done
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["top-1", "95", "%", "top-5", "95", "%", "mean-class", "n"]
@@ -175,7 +175,7 @@ def test_the_table_and_what_runs_are_printed(done, split):
     protocol = "every frame, centre crop, logits averaged over time"
     absent = [f"action {i}" for i in range(10) if i not in split.labels]
     assert result.stderr.splitlines() == [
-        f"list: 6 videos, {max(split.labels) + 1} classes; rgb.pt + flow.pt, {protocol}, on cpu",
+        f"list: 6 videos, {max(split.labels) + 1} classes; {quick['rgb']} + {quick['flow']}, {protocol}, on cpu",
         f"Note: no video of {len(absent)} of 10 classes: {', '.join(absent)}",
     ]
     assert sorted(path.name for path in out.iterdir()) == OUTPUTS

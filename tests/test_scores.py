@@ -100,7 +100,8 @@ def test_a_file_of_something_else_is_no_scores(tmp_path):
     assert absent == f"cannot read scores: {tmp_path}/absent.npz: No such file or directory; give a file of i3d eval"
     os.mkfifo(tmp_path / "pipe.npz")
     for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe.npz", "a pipe")):
-        assert error(read_scores, path) == f"cannot read scores: {path}: it is {kind}; give a file of i3d eval"
+        text = f"cannot read scores: {path}: got {kind}, expected a regular file; give a file of i3d eval"
+        assert error(read_scores, path) == text
 
 
 def test_a_file_that_is_cut_off_is_no_scores(tmp_path):

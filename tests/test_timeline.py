@@ -119,7 +119,7 @@ def test_the_labels_change_where_the_parts_do(quick, film, tmp_path):
 
 def test_the_table_has_a_line_for_each_window(run, film, quick_model):
     result = run(film, "--timeline", "--window", "1s", "--stride", "30")
-    lines = [f"{film}  25 fps  (rgb.pt + flow.pt, rgb + flow, cpu)", "   start     end     rgb    flow   fused  label"]
+    lines = [f"{film}  25 fps  ({quick_model.name}, rgb + flow, cpu)", "   start     end     rgb    flow   fused  label"]
     for p in quick_model.timeline(film, window=25, stride=30):
         index, (label, fused) = p.top_indices(1)[0], p.top(1)[0]
         rgb, flow = (logits.softmax(0)[index] for logits in p.stream_logits.values())

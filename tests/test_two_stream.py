@@ -147,6 +147,16 @@ def test_labels_come_from_the_caller_the_file_or_numbers(checkpoints, tmp_path):
             i3dcli.load_model(**checkpoints, labels=labels)
 
 
+def test_files_give_the_model_their_paths_as_its_name(small, tmp_path, monkeypatch):
+    for stream, path in small.items():
+        (tmp_path / stream).mkdir()
+        (tmp_path / stream / "best.pt").write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names = {stream: f"{stream}/best.pt" for stream in small}
+    assert i3dcli.load_model(**names).name == "rgb/best.pt + flow/best.pt"
+    assert i3dcli.load_model(rgb=tmp_path / "rgb/best.pt").name == f"{tmp_path}/rgb/best.pt"
+
+
 @pytest.mark.parametrize(
     ("labels", "fault"),
     [

@@ -128,7 +128,7 @@ def evaluate_splits(
             for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
                 how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
                 report_missing(dataset, how.note_once, strict=options.strict)
-                how.note_once(f"{dataset.summary}; {model.name}, {protocol}, on {device}")
+                how.note_once(f"{dataset.summary}; {shown(model.name)}, {protocol}, on {device}")
                 evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
                 if group.first:
                     if chosen.out is not None:

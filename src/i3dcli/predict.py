@@ -144,7 +144,7 @@ def as_csv(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = False
     """One CSV line for each label, without the header; bytes of a path that are not UTF-8 become U+FFFD."""
     record = as_record(prediction, top_k, timeline=timeline)
     labels = record.pop("top")
-    record |= {"video": as_unicode(record["video"]), "streams": "+".join(record["streams"])}
+    record |= {key: as_unicode(record[key]) for key in ("video", "model")} | {"streams": "+".join(record["streams"])}
     rows = ({**record, "rank": rank, **label} for rank, label in enumerate(labels, start=1))
     fields = csv_fields(timeline=timeline)
     return "\n".join(csv_line([row[field] for field in fields]) for row in rows)

@@ -294,7 +294,7 @@ def load_model(
     paths: Mapping[str, str | Path]
     if files:
         paths = {stream: path for stream, path in files.items() if streams is None or stream in streams}
-        title, known = " + ".join(Path(path).name for path in paths.values()), None
+        title, known = " + ".join(map(str, paths.values())), None
     else:
         model = zoo.find_model(MODEL if name is None else name)
         paths, title, known = zoo.fetch(model, streams), model.name, model.classes()
