@@ -108,6 +108,10 @@ def test_other_files_are_no_index(tmp_path):
     refused(index, "it is a web page")
     refused(tmp_path / "absent.index", "No such file")
     refused(tmp_path, "got a folder")
+    with open(index, "wb") as file:  # of zeros, but for what an index ends with
+        file.seek(1 << 27)
+        file.write(bundles.MAGIC.to_bytes(8, "little"))
+    refused(index, f"it has {(1 << 27) + 8} bytes, far more than an index of tensors")
 
 
 def test_what_no_network_needs_is_said_to_be_unreadable(tmp_path):

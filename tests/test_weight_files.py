@@ -36,6 +36,13 @@ def test_safetensors_are_read(net, tmp_path, prefix):
         assert torch.equal(loaded.state_dict()[key], value.half().to(value.dtype) if value.is_floating_point() else value)
 
 
+@pytest.mark.parametrize("length", [0x3C20, 0x7B20, 0x4B50, 0x80])
+def test_safetensors_whose_length_looks_like_text_or_a_zip_are_read(tmp_path, length):
+    header = json.dumps({"a": entry()}).encode().ljust(length)
+    (tmp_path / "w.safetensors").write_bytes(safetensors(header, struct.pack("<2f", 1, 2)))
+    assert read_weights(tmp_path / "w.safetensors")["a"].read().tolist() == [1, 2]
+
+
 def test_kinds_of_numbers_that_nobody_knows_are_inert(tmp_path):
     save_file({"a": torch.ones(2), "b": torch.ones(2).to(torch.float8_e5m2)}, tmp_path / "w.safetensors")
     content = read_weights(tmp_path / "w.safetensors")

@@ -25,6 +25,7 @@ FOOTER = 48  # bytes
 MAGIC = 0xDB4775248B80FB57
 TRAILER = 5  # bytes after a block: kind of compression, CRC
 LONGEST_NAME = 1024  # bytes
+LARGEST_TABLE = 1 << 26  # bytes; that of a network with its optimizer has some 50,000
 NAMES_LIMIT = 16  # times longer than the table, all names together; a name may repeat the one before at no cost
 SNAPPY_LIMIT = 22  # times larger at most: a copy makes 64 bytes of 3
 
@@ -33,12 +34,14 @@ def read_table(path: Path) -> bytes:
     """A whole file, once its end is seen to be that of a table. Raises OSError and Malformed."""
     size = path.stat().st_size
     with open(path, "rb") as file:
-        if found := foreign(file.read(512)):
-            raise Malformed(f"it is {found}")
+        head = file.read(512)
         file.seek(max(0, size - FOOTER))
         footer = file.read(FOOTER)
         if len(footer) < FOOTER or struct.unpack("<Q", footer[-8:]) != (MAGIC,):
-            raise Malformed("it does not end as an index of TensorFlow does")
+            found = foreign(head)
+            raise Malformed(f"it is {found}" if found else "it does not end as an index of TensorFlow does")
+        if size > LARGEST_TABLE:
+            raise Malformed(f"it has {size} bytes, far more than an index of tensors")
         file.seek(0)
         return file.read()
 

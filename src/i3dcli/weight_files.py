@@ -61,14 +61,14 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
 def reader_of(head: bytes, path: str | Path) -> Callable[[Path], Any]:
     """What reads a file that starts so. Raises CheckpointError where no weights start so."""
+    if head[5:9] == b"\0\0\0{":  # before it is taken for text: it starts with a length, which may look like any
+        return read_safetensors
     if found := foreign(head):
         raise other_file(path, found)
     if head.startswith(b"PK"):
         return read_zip
     if head.startswith(b"\x80"):
         return read_pickle
-    if head[8:9] == b"{":
-        return read_safetensors
     raise other_file(path, "neither a torch zip file nor a pickle")
 
 
