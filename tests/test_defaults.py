@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from i3dcli.cli import main
 from i3dcli.defaults import RANGES, TVL1, TVL1_RANGES, Preprocessing, Range
 from i3dcli.errors import briefly
 
@@ -26,6 +28,15 @@ def test_every_number_has_a_range_and_no_other_is_believed(record, field, allowe
         with pytest.raises(ValueError, match=rf"^{record.__name__}: {field}: got .*, expected {re.escape(str(allowed))}$"):
             record(**{field: value})
     assert sum(value in allowed for value in ABSURD) == (field == "epsilon")  # which may be zero
+
+
+@pytest.mark.parametrize("option", ["--warps", "--scales", "--inner-iterations", "--outer-iterations", "--tau", "--scale-step"])
+def test_options_have_the_ranges_of_their_fields(option):
+    allowed = TVL1_RANGES[option.removeprefix("--").replace("-", "_")]
+    for value in ("1000000000", "-1"):
+        result = CliRunner().invoke(main, ["extract-flow", "x.mp4", "--out", "flow", f"{option}={value}"])
+        assert result.exit_code == 2 and result.stderr.startswith(f"Error: Invalid value for '{option}': {value}")
+        assert f" is not in the range {allowed.least}<=x<={allowed.most}." in result.stderr
 
 
 def test_no_field_that_is_a_number_lacks_a_range():

@@ -112,18 +112,18 @@ PIXELS = option_type(defaults.PIXELS)
 CLASSES = option_type(defaults.CLASSES)
 PROCESSES = click.IntRange(0, 256)
 
-TVL1_OPTIONS = (  # field of TVL1, type, help
-    ("tau", POSITIVE, "Time step of the dual variable."),
-    ("lambda_", POSITIVE, "Weight of the data term: smaller is smoother."),
-    ("theta", POSITIVE, "Tightness of the coupling."),
-    ("scales", click.IntRange(1), "Levels of the pyramid."),
-    ("warps", click.IntRange(1), "Warps per level."),
-    ("epsilon", FloatRange(0), "Mean squared change, in pixels, below which iterations stop; squared."),
-    ("inner_iterations", click.IntRange(1), "Iterations between two median filters, at most."),
-    ("outer_iterations", click.IntRange(1), "Rounds of iterations per warp."),
-    ("scale_step", click.FloatRange(0, 1, min_open=True, max_open=True), "Size of a level to the one below it."),
-    ("median", click.Choice(["0", "3", "5"]), "Median filter: 5 as OpenCV's CPU class, 0 as its CUDA class and denseflow."),
-)
+TVL1_OPTIONS = {  # a field of TVL1 and its help; the ranges are those of its own
+    "tau": "Time step of the dual variable.",
+    "lambda_": "Weight of the data term: smaller is smoother.",
+    "theta": "Tightness of the coupling.",
+    "scales": "Levels of the pyramid.",
+    "warps": "Warps per level.",
+    "epsilon": "Mean squared change, in pixels, below which iterations stop; squared.",
+    "inner_iterations": "Iterations between two median filters, at most.",
+    "outer_iterations": "Rounds of iterations per warp.",
+    "scale_step": "Size of a level to the one below it.",
+    "median": "Median filter: 5 as OpenCV's CPU class, 0 as its CUDA class and denseflow.",
+}
 
 
 def tvl1_option(field: str) -> str:
@@ -133,7 +133,9 @@ def tvl1_option(field: str) -> str:
 
 def tvl1_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add every parameter of TV-L1 as an option."""
-    for field, kind, text in reversed(TVL1_OPTIONS):
+    for field, text in reversed(TVL1_OPTIONS.items()):
+        allowed = defaults.TVL1_RANGES.get(field)
+        kind = click.Choice(["0", "3", "5"]) if allowed is None else option_type(allowed)
         default = getattr(defaults.TVL1(), field)
         command = click.option(tvl1_option(field), field, type=kind, default=default, help=f"TV-L1: {text}")(command)
     return command
@@ -143,7 +145,7 @@ def flow_options(ctx: click.Context, /, algorithm: str, fps: str, **options: Any
     """What the options of extract-flow ask for; raises UsageError for options that contradict each other."""
     from .extract import FlowOptions
 
-    chosen = {field: options.pop(field) for field, *_ in TVL1_OPTIONS}
+    chosen = {field: options.pop(field) for field in TVL1_OPTIONS}
     parameters = None
     if algorithm == defaults.FLOW_ALGORITHM:
         parameters = defaults.TVL1(**{**chosen, "median": int(chosen["median"])})
