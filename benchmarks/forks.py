@@ -1,0 +1,141 @@
+"""Work in processes that are forked from this one, which has imported everything: each case within a time and a memory.
+
+What ends a process is a result as any other, and another process takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+GIGABYTE = 2**30
+HEADROOM = 2.5  # GiB of addresses beyond the limit on memory, as not all that is mapped is used; the machine is kept from harm
+
+
+class Ended(NamedTuple):
+    """What became of a case."""
+
+    case: Any
+    result: Any  # what the work returned; None where it did not
+    end: str  # done, hang, memory or crash
+    seconds: float
+    gigabytes: float  # at most at any time of the case; 0 where it is not known
+
+
+class Worker:
+    """A forked process that does one case after the other."""
+
+    def __init__(self, work: Callable[[Any], Any], memory: float):
+        context = multiprocessing.get_context("fork")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(work, theirs, memory), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.case: Any = None
+        self.busy, self.since = False, 0.0
+
+    def give(self, case: Any) -> None:
+        self.case, self.busy, self.since = case, True, time.monotonic()
+        self.connection.send(case)
+
+    def stop(self) -> int | None:
+        """End it, and give its exit code, negative where a signal did it."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        return self.process.exitcode
+
+
+def serve(work: Callable[[Any], Any], connection: Connection, memory: float) -> None:
+    """Do cases until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(1, 2)  # of libraries that complain; what commands print is caught before
+    limit = int(proc_status("VmSize") * 1024 + (memory + HEADROOM) * GIGABYTE)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        try:
+            case = connection.recv()
+        except EOFError:
+            return
+        forget_peak()
+        try:
+            result, failure = work(case), None
+        except MemoryError:
+            result, failure = None, "memory"
+        except BaseException:
+            result, failure = traceback.format_exc(), "tool"
+        connection.send((result, failure, proc_status("VmHWM") / 1024**2))
+
+
+def proc_status(field: str) -> int:
+    """Kilobytes of this process, by the name that Linux gives them."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field + ":"))
+
+
+def forget_peak() -> None:
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def run(
+    work: Callable[[Any], Any], cases: Iterable[Any], *, jobs: int, timeout: float = 60.0, memory: float = 3.0
+) -> Iterator[Ended]:
+    """What became of each case, as they end; `timeout` in seconds, `memory` in GiB. Raises RuntimeError where `work` itself fails."""
+    waiting = iter(cases)
+    workers = [Worker(work, memory) for _ in range(jobs)]
+    idle = list(workers)
+    try:
+        while True:
+            for worker in idle:
+                for case in waiting:
+                    worker.give(case)
+                    break
+            idle = []
+            busy = [worker for worker in workers if worker.busy]
+            if not busy:
+                return
+            ready = wait([worker.connection for worker in busy], timeout=0.5)
+            for number, worker in enumerate(workers):
+                if not worker.busy:
+                    continue
+                seconds = time.monotonic() - worker.since
+                if worker.connection in ready:
+                    ended = received(worker, seconds, memory)
+                elif seconds > timeout:
+                    ended = Ended(worker.case, None, "hang", seconds, 0.0)
+                else:
+                    continue
+                if ended.end in ("done", "memory") and ended.gigabytes:
+                    worker.busy = False
+                else:
+                    worker.stop()
+                    worker = workers[number] = Worker(work, memory)
+                idle.append(worker)
+                yield ended
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def received(worker: Worker, seconds: float, memory: float) -> Ended:
+    """What a worker sent, or how it died."""
+    try:
+        result, failure, gigabytes = worker.connection.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join()
+        killed = worker.process.exitcode == -signal.SIGKILL  # by the system, for want of memory
+        return Ended(worker.case, worker.process.exitcode, "memory" if killed else "crash", seconds, 0.0)
+    if failure == "tool":
+        raise RuntimeError(f"{worker.case}: {result}")
+    return Ended(worker.case, result, "memory" if failure or gigabytes > memory else "done", seconds, gigabytes)

@@ -1,0 +1,183 @@
+"""What became of an input that may be damaged: what a command or function said of it, and whether that is true."""
+
+import contextlib
+import json
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+from click.testing import CliRunner
+from mutations import FRAMES, RATE
+
+from i3dcli import read_video
+from i3dcli.cli import main
+from i3dcli.errors import I3DError
+from i3dcli.predict import predict_videos
+
+LEAST = 0.9 * FRAMES  # fewer without a word is a silent loss
+MOST = 2 * FRAMES
+SMALL = ("--algorithm", "dis", "--short-side", "36")  # what extract-flow is told, for speed
+
+# right: as many frames as the whole has, and nothing said; noted: something said; refused: one line, and nothing else
+# silent: a tenth or more is lost without a word; traceless: likewise, where nothing in the file says that there was more
+# false: said of, or refused, although nothing is amiss; inflated: more than twice the frames, without a word
+GOOD = ("right", "noted", "refused", "traceless", "inflated")
+BAD = ("silent", "false", "mute", "traceback", "memory")  # mute: an exit code other than 0 without a line, or 0 with an error
+
+
+@dataclass
+class Seen:
+    """What was said of one input."""
+
+    frames: int | None = None  # that were given
+    notes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    exit_code: int | None = None  # of a command
+    traceback: str | None = None
+    out_of_memory: bool = False
+    stdout: str = ""
+
+    @property
+    def in_one_line(self):
+        return len(self.errors) == 1 and "\n" not in self.errors[0].strip()
+
+
+@contextlib.contextmanager
+def watching():
+    """What is seen within the block; our warnings are notes, and what is raised is an error of ours or a traceback."""
+    seen = Seen()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield seen
+        except I3DError as error:
+            seen.errors.append(str(error))
+        except MemoryError:
+            seen.out_of_memory = True
+        except Exception:  # noqa: BLE001  # that it comes is what is counted
+            seen.traceback = traceback.format_exc()
+    seen.out_of_memory |= any("out of memory" in error for error in seen.errors)
+    seen.notes += [str(warning.message) for warning in caught if warning.category.__module__.startswith("i3dcli")]
+
+
+def looked(model, path):
+    """A video as `predict` sees it, without a command line."""
+    with watching() as seen:
+        for outcome in predict_videos(model, [str(path)]):
+            if isinstance(outcome, str):
+                seen.notes.append(outcome)
+            elif isinstance(outcome, I3DError):
+                seen.errors.append(str(outcome))
+            else:
+                seen.frames = outcome.num_frames
+    return seen
+
+
+def read(path):
+    """A video as `read_video` gives it."""
+    with watching() as seen:
+        seen.frames = len(read_video(path, short_side=32))
+    return seen
+
+
+def ran(*arguments):
+    """A command in this process: its lines on stderr are notes and errors."""
+    with watching() as seen:
+        result = CliRunner().invoke(main, list(map(str, arguments)))
+        seen.exit_code, seen.stdout = result.exit_code, result.stdout
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
+        seen.notes += [line for line in lines if line.startswith("Note:")]
+        seen.errors += [line for line in lines if line.startswith("Error:")]
+        if isinstance(result.exception, MemoryError):
+            raise result.exception
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            seen.traceback = "".join(traceback.format_exception(result.exception))
+    return seen
+
+
+def predicted(checkpoint, path, *options):
+    """A video as the command predict sees it."""
+    seen = ran("predict", "--json", "--device", "cpu", "--rgb", checkpoint, path, *options)
+    for line in seen.stdout.splitlines():
+        record = json.loads(line)
+        seen.frames = round(RATE * record.get("duration_seconds", record.get("end_seconds")))
+    return seen
+
+
+def extracted(path, out, *options):
+    """A video as the command extract-flow leaves it in a folder."""
+    seen = ran("extract-flow", path, "--out", out, *SMALL, *options)
+    for line in seen.stdout.splitlines():
+        seen.frames = 1 + json.loads(Path(line, "flow.json").read_text("utf-8"))["num_flows"]
+    return seen
+
+
+def verdict(seen, mutant, original, path):
+    """In one word, what became of the video at `path`, which holds the bytes of `mutant`; see above."""
+    if seen.out_of_memory or seen.traceback is not None:
+        return "memory" if seen.out_of_memory else "traceback"
+    if seen.errors or seen.exit_code:
+        if not seen.in_one_line or seen.exit_code == 0:
+            return "mute"
+        return "false" if is_whole(path, original) else "refused"
+    if seen.frames is None:
+        return "mute"
+    if seen.notes:
+        return "false" if is_whole(path, original) else "noted"
+    if seen.frames < LEAST:
+        return "traceless" if not has_trace(path, seen.frames, mutant, original) else "silent"
+    return "inflated" if seen.frames > MOST else "right"
+
+
+def has_trace(path, frames, mutant, original):
+    """Whether a file tells that it had more frames than these.
+
+    It does not where bytes were only taken away, none of the missing frames is still in it, and no number in it, of
+    frames or of seconds, is that of more.
+    """
+    enough = frames / 0.9
+    return not mutant.only_cut or mutant.packets_left(original) > enough or any(n > enough for n in claims(path).values())
+
+
+def claims(path):
+    """How many frames a file claims to have, by where it says so; as FFmpeg reads it, not as we do."""
+    try:
+        with av.open(f"file:{path}", metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            seconds = {"stream": (stream.duration or 0) * (stream.time_base or 0), "file": (container.duration or 0) / av.time_base}
+            numbers = {"count": stream.frames, "index": len(stream.index_entries)}
+            return numbers | {name: float(value) * RATE for name, value in seconds.items()}
+    except (av.FFmpegError, IndexError, ValueError):
+        return {}
+
+
+def is_whole(path, original):
+    """Whether FFmpeg finds in a file just what is in the whole: packets, their times, the decoder's header, and claims."""
+    found = fingerprint(path)
+    return found is not None and found == whole_fingerprint(original, path)
+
+
+def whole_fingerprint(original, path):
+    if original not in WHOLE:
+        copy = Path(path).with_name(f"whole{original.suffix}")
+        copy.write_bytes(original.data)
+        WHOLE[original] = fingerprint(copy)
+        copy.unlink()
+    return WHOLE[original]
+
+
+WHOLE = {}
+
+
+def fingerprint(path):
+    """What the pictures of a file are to a decoder; None where it cannot be read to its end."""
+    try:
+        with av.open(f"file:{path}", metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            header = (stream.codec_context.name, stream.codec_context.extradata, stream.width, stream.height)
+            packets = [(p.pts, p.dts, p.duration, p.is_keyframe, p.is_corrupt, bytes(p)) for p in container.demux(stream)]
+        return header, packets, claims(path)
+    except (av.FFmpegError, IndexError, ValueError, AttributeError):
+        return None
