@@ -25,9 +25,19 @@ class Ended(NamedTuple):
 
     case: Any
     result: Any  # what the work returned; None where it did not
-    end: str  # done, hang, memory or crash
+    end: str  # done, hang, memory, crash, or tool where the work itself failed, with its traceback as result
     seconds: float
     gigabytes: float  # at most at any time of the case; 0 where it is not known
+    doing: tuple[str, ...]  # what the work told last
+
+
+parent: Connection | None = None  # of a worker, to tell what it does
+
+
+def tell(*what: str) -> None:
+    """Say from within the work what it is about, for whoever finds it ended."""
+    if parent is not None:
+        parent.send((what, True, 0.0))
 
 
 class Worker:
@@ -40,10 +50,11 @@ class Worker:
         self.process.start()
         theirs.close()
         self.case: Any = None
+        self.doing: tuple[str, ...] = ()
         self.busy, self.since = False, 0.0
 
     def give(self, case: Any) -> None:
-        self.case, self.busy, self.since = case, True, time.monotonic()
+        self.case, self.doing, self.busy, self.since = case, (), True, time.monotonic()
         self.connection.send(case)
 
     def stop(self) -> int | None:
@@ -56,6 +67,8 @@ class Worker:
 
 def serve(work: Callable[[Any], Any], connection: Connection, memory: float) -> None:
     """Do cases until there are no more."""
+    global parent
+    parent = connection
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)  # of libraries that complain; what commands print is caught before
@@ -72,7 +85,7 @@ def serve(work: Callable[[Any], Any], connection: Connection, memory: float) -> 
             result, failure = work(case), None
         except MemoryError:
             result, failure = None, "memory"
-        except BaseException:
+        except BaseException:  # noqa: BLE001  # a fault of the program that runs this, and told as such
             result, failure = traceback.format_exc(), "tool"
         connection.send((result, failure, proc_status("VmHWM") / 1024**2))
 
@@ -91,7 +104,7 @@ def forget_peak() -> None:
 def run(
     work: Callable[[Any], Any], cases: Iterable[Any], *, jobs: int, timeout: float = 60.0, memory: float = 3.0
 ) -> Iterator[Ended]:
-    """What became of each case, as they end; `timeout` in seconds, `memory` in GiB. Raises RuntimeError where `work` itself fails."""
+    """What became of each case, as they end; `timeout` in seconds, `memory` in GiB."""
     waiting = iter(cases)
     workers = [Worker(work, memory) for _ in range(jobs)]
     idle = list(workers)
@@ -109,16 +122,13 @@ def run(
             for number, worker in enumerate(workers):
                 if not worker.busy:
                     continue
-                seconds = time.monotonic() - worker.since
-                if worker.connection in ready:
-                    ended = received(worker, seconds, memory)
-                elif seconds > timeout:
-                    ended = Ended(worker.case, None, "hang", seconds, 0.0)
-                else:
+                ended = received(worker, memory) if worker.connection in ready else None
+                if ended is None and time.monotonic() - worker.since > timeout:
+                    ended = outcome(worker, None, "hang")
+                if ended is None:
                     continue
-                if ended.end in ("done", "memory") and ended.gigabytes:
-                    worker.busy = False
-                else:
+                worker.busy = False
+                if ended.end != "done":  # also after memory: it may not all be free again
                     worker.stop()
                     worker = workers[number] = Worker(work, memory)
                 idle.append(worker)
@@ -128,14 +138,20 @@ def run(
             worker.stop()
 
 
-def received(worker: Worker, seconds: float, memory: float) -> Ended:
-    """What a worker sent, or how it died."""
+def received(worker: Worker, memory: float) -> Ended | None:
+    """What a worker sent, or how it died; None where it only told what it does."""
     try:
         result, failure, gigabytes = worker.connection.recv()
     except (EOFError, ConnectionResetError):
         worker.process.join()
         killed = worker.process.exitcode == -signal.SIGKILL  # by the system, for want of memory
-        return Ended(worker.case, worker.process.exitcode, "memory" if killed else "crash", seconds, 0.0)
-    if failure == "tool":
-        raise RuntimeError(f"{worker.case}: {result}")
-    return Ended(worker.case, result, "memory" if failure or gigabytes > memory else "done", seconds, gigabytes)
+        return outcome(worker, worker.process.exitcode, "memory" if killed else "crash")
+    if failure is True:
+        worker.doing = result
+        return None
+    end = failure or ("memory" if gigabytes > memory else "done")
+    return outcome(worker, result, end, gigabytes)
+
+
+def outcome(worker: Worker, result: Any, end: str, gigabytes: float = 0.0) -> Ended:
+    return Ended(worker.case, result, end, time.monotonic() - worker.since, gigabytes, worker.doing)

@@ -121,7 +121,7 @@ def read_original(path, kind):
 
 
 def packet_spans(path):
-    """First byte, and the one after the last, of each packet; where only its stream's larger parts have a place, about there."""
+    """First byte, and the one after the last, of each packet; about there, where only larger parts of the file have a place."""
     starts, at = [], 0
     with av.open(str(path)) as container:
         for packet in container.demux(video=0):

@@ -1,5 +1,6 @@
 """An output folder in which other people's files lie already, and whether they are there as they were."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -18,12 +19,15 @@ FILES = {  # none of them is ours, however near their names come to those that w
 
 
 def settle(folder, files=FILES):
-    """Lay strangers' files into a folder; what `disturbed` compares with."""
+    """Lay strangers' files into a folder, all that have a place there; what `disturbed` compares with."""
+    there = []
     for name, text in files.items():
         path = Path(folder, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return snapshot(folder, files)
+        with contextlib.suppress(OSError):  # its name is too long, or another's file is where it wants a folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            there.append(name)
+    return snapshot(folder, there)
 
 
 def snapshot(folder, files=FILES):

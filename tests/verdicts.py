@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import os
+import re
 import traceback
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
+import hostile_checkpoints
 from click.testing import CliRunner
 from mutations import FRAMES, RATE
 
@@ -18,6 +21,8 @@ from i3dcli.predict import predict_videos
 
 LEAST = 0.9 * FRAMES  # fewer without a word is a silent loss
 MOST = 2 * FRAMES
+LONGEST = 4000  # characters of a line that can be read
+MANY = 1000  # lines that nobody reads
 SMALL = ("--algorithm", "dis", "--short-side", "36")  # what extract-flow is told, for speed
 
 # right: as many frames as the whole has, and nothing said; noted: something said; refused: one line, and nothing else
@@ -38,10 +43,11 @@ class Seen:
     traceback: str | None = None
     out_of_memory: bool = False
     stdout: str = ""
+    stderr: str = ""
 
     @property
     def in_one_line(self):
-        return len(self.errors) == 1 and "\n" not in self.errors[0].strip()
+        return len(self.errors) == 1 and "\n" not in self.errors[0].strip() and len(self.errors[0]) < LONGEST
 
 
 @contextlib.contextmanager
@@ -86,7 +92,7 @@ def ran(*arguments):
     """A command in this process: its lines on stderr are notes and errors."""
     with watching() as seen:
         result = CliRunner().invoke(main, list(map(str, arguments)))
-        seen.exit_code, seen.stdout = result.exit_code, result.stdout
+        seen.exit_code, seen.stdout, seen.stderr = result.exit_code, result.stdout, result.stderr
         lines = [line for line in result.stderr.splitlines() if line.strip()]
         seen.notes += [line for line in lines if line.startswith("Note:")]
         seen.errors += [line for line in lines if line.startswith("Error:")]
@@ -112,6 +118,39 @@ def extracted(path, out, *options):
     for line in seen.stdout.splitlines():
         seen.frames = 1 + json.loads(Path(line, "flow.json").read_text("utf-8"))["num_flows"]
     return seen
+
+
+def verdict_on_checkpoint(seen, path, change):
+    """In one word, what became of a checkpoint that a command was given."""
+    if os.path.exists(Path(path).with_name("canary")):
+        return "code"
+    if seen.out_of_memory or seen.traceback is not None:
+        return "memory" if seen.out_of_memory else "traceback"
+    if not is_printable(seen.stdout + seen.stderr):
+        return "unprintable"
+    if seen.exit_code:
+        return "refused" if seen.in_one_line else "mute"
+    if re.search(r"\bnan\b|\binf(inity)?\b", seen.stdout, re.IGNORECASE):
+        return "nan"
+    return "believed" if change == "changed_metadata" and hostile_checkpoints.is_absurd(path) else "right"
+
+
+def verdict_on_list(seen):
+    """In one word, what became of a list: errors are a line for each video, and not a flood of them."""
+    if seen.out_of_memory or seen.traceback is not None:
+        return "memory" if seen.out_of_memory else "traceback"
+    if not is_printable(seen.stdout + seen.stderr):
+        return "unprintable"
+    lines = [*seen.errors, *seen.notes] if seen.exit_code is None else seen.stderr.splitlines()
+    if len(lines) > MANY or any(len(line) > LONGEST or "\n" in line for line in lines):
+        return "flood"
+    if (seen.errors and seen.exit_code == 0) or (seen.exit_code and not lines):
+        return "mute"
+    return "refused" if seen.errors else "noted" if seen.notes else "right"
+
+
+def is_printable(text):
+    return all(character.isprintable() or character in "\n\r" for character in text)
 
 
 def verdict(seen, mutant, original, path):
@@ -146,7 +185,10 @@ def claims(path):
     try:
         with av.open(f"file:{path}", metadata_errors="ignore") as container:
             stream = container.streams.video[0]
-            seconds = {"stream": (stream.duration or 0) * (stream.time_base or 0), "file": (container.duration or 0) / av.time_base}
+            seconds = {
+                "stream": (stream.duration or 0) * (stream.time_base or 0),
+                "file": (container.duration or 0) / av.time_base,
+            }
             numbers = {"count": stream.frames, "index": len(stream.index_entries)}
             return numbers | {name: float(value) * RATE for name, value in seconds.items()}
     except (av.FFmpegError, IndexError, ValueError):
