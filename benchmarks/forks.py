@@ -17,7 +17,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 GIGABYTE = 2**30
-HEADROOM = 2.5  # GiB of addresses beyond the limit on memory, as not all that is mapped is used; the machine is kept from harm
+PERIOD = 0.05  # seconds between two looks at the memory of the processes
+HEADROOM = 12.0  # GiB of addresses beyond the limit on memory, so that it is seldom the lack of them that ends a case
 
 
 class Ended(NamedTuple):
@@ -28,13 +29,13 @@ class Ended(NamedTuple):
     end: str  # done, hang, memory, crash, or tool where the work itself failed, with its traceback as result
     seconds: float
     gigabytes: float  # at most at any time of the case; 0 where it is not known
-    doing: tuple[str, ...]  # what the work told last
+    doing: Any  # what the work told last
 
 
 parent: Connection | None = None  # of a worker, to tell what it does
 
 
-def tell(*what: str) -> None:
+def tell(what: Any) -> None:
     """Say from within the work what it is about, for whoever finds it ended."""
     if parent is not None:
         parent.send((what, True, 0.0))
@@ -50,11 +51,11 @@ class Worker:
         self.process.start()
         theirs.close()
         self.case: Any = None
-        self.doing: tuple[str, ...] = ()
+        self.doing: Any = None
         self.busy, self.since = False, 0.0
 
     def give(self, case: Any) -> None:
-        self.case, self.doing, self.busy, self.since = case, (), True, time.monotonic()
+        self.case, self.doing, self.busy, self.since = case, None, True, time.monotonic()
         self.connection.send(case)
 
     def stop(self) -> int | None:
@@ -118,13 +119,15 @@ def run(
             busy = [worker for worker in workers if worker.busy]
             if not busy:
                 return
-            ready = wait([worker.connection for worker in busy], timeout=0.5)
+            ready = wait([worker.connection for worker in busy], timeout=PERIOD)
             for number, worker in enumerate(workers):
                 if not worker.busy:
                     continue
                 ended = received(worker, memory) if worker.connection in ready else None
                 if ended is None and time.monotonic() - worker.since > timeout:
                     ended = outcome(worker, None, "hang")
+                if ended is None and (gigabytes := resident(worker.process.pid)) > memory:
+                    ended = outcome(worker, None, "memory", gigabytes)
                 if ended is None:
                     continue
                 worker.busy = False
@@ -151,6 +154,12 @@ def received(worker: Worker, memory: float) -> Ended | None:
         return None
     end = failure or ("memory" if gigabytes > memory else "done")
     return outcome(worker, result, end, gigabytes)
+
+
+def resident(pid: int | None) -> float:
+    """GiB of memory that a process has now."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / GIGABYTE
 
 
 def outcome(worker: Worker, result: Any, end: str, gigabytes: float = 0.0) -> Ended:

@@ -1,12 +1,17 @@
 """Checkpoints that are damaged, absurd or hostile, made on the spot from small whole ones."""
 
+import functools
 import io
 import math
 import os
 import pickle
+import re
 import shutil
+import struct
 import subprocess
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import bundles
@@ -20,7 +25,7 @@ from i3dcli.defaults import Preprocessing
 
 WIDTH = 2 / 64  # of the first layer, two channels
 SEEN = {"short_side": 36, "crop": 32, "clip_len": 9}  # the preprocessing of small networks, for speed
-BOMB = 4 * 2**30 + 2**28  # bytes that a small zip file unpacks to
+BOMB = 7 * 2**29  # bytes that a small zip file unpacks to
 BLANK = bytes(2**26)
 
 
@@ -272,7 +277,9 @@ def bomb(rng, path, wholes):
     content = torch.load(wholes["ours, rgb"][0], weights_only=True)
     one, state = torch.zeros(1), content["state_dict"]
     if kind.startswith("packed"):
-        write_bomb(path, wholes["ours, rgb"][0], kind.split()[1])
+        state["more"] = torch.zeros(10**6)  # which are claimed to be as many as are unpacked
+        torch.save(content, path)
+        write_bomb(path, kind.split()[1])
         return kind
     if kind == "many classes":
         head = state["logits.conv3d.weight"].shape
@@ -298,22 +305,39 @@ def shapes_of_i3d(width):
         return {key: tuple(value.shape) for key, value in I3D(num_classes=3, in_channels=3, width=width).state_dict().items()}
 
 
-def write_bomb(path, whole, what):
-    """The zip file of a whole checkpoint, one of whose files unpacks to gigabytes of zeros."""
-    made = whole.with_name(f"bomb_{what}.pt")
-    if not made.exists():
-        temporary = made.with_name(f"{made.name}.{os.getpid()}")
-        with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
-            largest = max((info for info in archive.infolist() if "/data/" in info.filename), key=lambda info: info.file_size)
-            target = largest.filename if what == "storage" else largest.filename.split("/")[0] + "/data.pkl"
-            for info in archive.infolist():
-                if info.filename != target or what == "member":
-                    out.writestr(info.filename, archive.read(info))
-            with out.open("more" if what == "member" else target, "w", force_zip64=True) as file:
-                for _ in range(BOMB // len(BLANK)):
-                    file.write(BLANK)
-        os.replace(temporary, made)
-    shutil.copy(made, path)
+def write_bomb(path, what):
+    """Change the zip file of a checkpoint so that one of its files unpacks to gigabytes of zeros."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    root = next(iter(members)).split("/")[0]
+    largest = max((name for name in members if "/data/" in name), key=lambda name: len(members[name]))
+    target = {"storage": largest, "pickle": f"{root}/data.pkl", "member": f"{root}/more"}[what]
+    if what == "storage":
+        claim, claimed = (count.to_bytes(4, "little") for count in (10**6, BOMB // 4))
+        members[f"{root}/data.pkl"] = members[f"{root}/data.pkl"].replace(claim, claimed)
+    write_zip(path, {name: data for name, data in members.items() if name != target})
+    packed, crc = packed_zeros()
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:  # as a stored file, whose records are then changed
+        archive.writestr(target, packed)
+    data = bytearray(path.read_bytes())
+    record = struct.pack("<III", zlib.crc32(packed), len(packed), len(packed))
+    for at in [
+        match.start() for match in re.finditer(re.escape(record), data, re.DOTALL)
+    ]:  # the local one, and the central one
+        data[at - 6 : at - 4] = struct.pack("<H", zipfile.ZIP_DEFLATED)
+        data[at : at + 12] = struct.pack("<III", crc, len(packed), BOMB)
+    path.write_bytes(data)
+
+
+@functools.cache
+def packed_zeros():
+    """So many zeros as deflate packs them, and their checksum."""
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    part = squeeze.compress(BLANK) + squeeze.flush(zlib.Z_FULL_FLUSH)  # from there on, it starts anew
+    crc, count = 0, BOMB // len(BLANK)
+    for _ in range(count):
+        crc = zlib.crc32(BLANK, crc)
+    return part * count + squeeze.flush(zlib.Z_FINISH), crc
 
 
 def write_zip(path, members):
@@ -334,9 +358,9 @@ CHANGES_OF = {  # function: its share, and the whole ones that it changes, all i
 }
 
 
-def hostile_checkpoint(rng, folder, wholes, *, bombs=True):
+def hostile_checkpoint(rng, folder, wholes, *, perils=True):
     """Write a checkpoint drawn from `rng` into an empty folder: its path, its stream, what was done, and to which."""
-    kinds = [change for change in CHANGES_OF if bombs or change is not bomb]
+    kinds = [change for change in CHANGES_OF if perils or change is not bomb]
     shares = np.array([CHANGES_OF[change][0] for change in kinds])
     change = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
     name = str(rng.choice(CHANGES_OF[change][1] or list(wholes)))
@@ -344,4 +368,7 @@ def hostile_checkpoint(rng, folder, wholes, *, bombs=True):
     for part in whole.parent.iterdir() if whole.suffix == ".index" else [whole]:
         shutil.copy(part, folder)
     path = Path(folder, whole.name)
-    return path, stream, f"{name}: {change(rng, path, wholes)}", change.__name__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of zip files with two of a name, of kinds of tensors that will go
+        what = change(rng, path, wholes)
+    return path, stream, f"{name}: {what}", change.__name__

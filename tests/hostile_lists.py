@@ -3,6 +3,10 @@
 import os
 import shutil
 
+import numpy as np
+
+WAYS = {"dataset": "list, read", "eval": "list, i3d eval", "videos": "list of videos", "labels": "names of classes"}
+SHARES = {"dataset": 0.4, "eval": 0.15, "videos": 0.2, "labels": 0.25}
 LISTS = {  # of three videos v0.mp4 … v2.mp4 and classes 0 … 2
     "spaces": "".join(f"v{i}.mp4 {i}\n" for i in range(3)),
     "commas": "path,label\n" + "".join(f"v{i}.mp4,{i}\n" for i in range(3)),
@@ -134,14 +138,15 @@ def hostile_text(rng, text):
     return data, ", ".join(changes)
 
 
-def hostile_list(rng, folder, video):
+def hostile_list(rng, folder, video, ways=tuple(WAYS), *, perils=True):
     """Write a list, drawn from `rng`, beside three videos: its path, how it is to be read, and what was done."""
     for name in ("v0.mp4", "v1.mp4", "v2.mp4", "v 1.mp4"):
         shutil.copy(video, folder / name)
     os.mkfifo(folder / "fifo.mp4")
-    way = str(rng.choice(["dataset", "eval", "videos", "labels"], p=[0.4, 0.15, 0.2, 0.25]))
+    shares = np.array([SHARES[way] for way in ways])
+    way = str(rng.choice(ways, p=shares / shares.sum()))
     text = {"videos": VIDEOS, "labels": NAMES}.get(way) or LISTS[str(rng.choice(list(LISTS)))]
-    if rng.random() < 0.03:
+    if perils and rng.random() < 0.03:
         place = str(rng.choice(PLACES))
         return put(folder / "list.txt", place), way, place
     data, what = hostile_text(rng, text)
@@ -242,6 +247,13 @@ def hostile_names(rng):
         ):
             names.append(name)
     return names or ["film.mp4"]
+
+
+def is_named(name, form):
+    """Whether a folder that holds a video of this name, or a list with this line, names it; hidden folders are passed over."""
+    if form == "folder":
+        return not any(part.startswith(".") for part in name.split("/")[:-1])
+    return form == "files" or (name.strip() == name and not name.startswith(("#", "@")) and name.splitlines() == [name])
 
 
 def strangers_beside(rng, names):

@@ -37,7 +37,12 @@ def snapshot(folder, files=FILES):
 
 def disturbed(folder, before):
     """The names of files that are gone or changed."""
-    return [name for name, content in before.items() if digest(Path(folder, name)) != content]
+    return tuple(name for name, content in before.items() if digest(Path(folder, name)) != content)
+
+
+def is_theirs(path, folder, files=FILES):
+    """Whether a path below the folder is a stranger's, or leads to one."""
+    return any(f"{name}/".startswith(f"{path.relative_to(folder)}/") for name in files)
 
 
 def tree(folder):

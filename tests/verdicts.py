@@ -23,13 +23,27 @@ LEAST = 0.9 * FRAMES  # fewer without a word is a silent loss
 MOST = 2 * FRAMES
 LONGEST = 4000  # characters of a line that can be read
 MANY = 1000  # lines that nobody reads
-SMALL = ("--algorithm", "dis", "--short-side", "36")  # what extract-flow is told, for speed
-
-# right: as many frames as the whole has, and nothing said; noted: something said; refused: one line, and nothing else
-# silent: a tenth or more is lost without a word; traceless: likewise, where nothing in the file says that there was more
-# false: said of, or refused, although nothing is amiss; inflated: more than twice the frames, without a word
-GOOD = ("right", "noted", "refused", "traceless", "inflated")
-BAD = ("silent", "false", "mute", "traceback", "memory")  # mute: an exit code other than 0 without a line, or 0 with an error
+FINE = {  # verdict: what it means
+    "right": "as many frames as the whole has, or whatever else was asked for, and nothing said",
+    "noted": "something said",
+    "refused": "an error in one line",
+    "traceless": "a tenth or more lost without a word, where nothing in the file says that there was more",
+    "inflated": "more than twice the frames",
+}
+FAULTS = {
+    "silent": "a tenth or more of the frames lost without a word",
+    "false": "something said of a file in which nothing is amiss, or that is refused",
+    "mute": "an exit code other than 0 without a line, or 0 with an error",
+    "nan": "numbers that are not finite",
+    "believed": "numbers beside the weights that no network was trained with",
+    "unprintable": "characters on the terminal that are not printable",
+    "code": "code in a file was run",
+    "flood": "so many or so long lines that nobody reads them",
+    "lost": "finished flow gone, or not there, or not found again",
+    "left": "temporary files or folders left",
+    "traceback": "an exception that is none of ours",
+    "memory": "more than 3 GB, or out of memory",
+}
 
 
 @dataclass
@@ -48,6 +62,19 @@ class Seen:
     @property
     def in_one_line(self):
         return len(self.errors) == 1 and "\n" not in self.errors[0].strip() and len(self.errors[0]) < LONGEST
+
+    @property
+    def fatal(self):
+        """What no input may come to, or nothing."""
+        return "memory" if self.out_of_memory else "traceback" if self.traceback is not None else ""
+
+    @property
+    def said(self):
+        """In a few words."""
+        if self.traceback is not None:
+            return self.traceback.strip().splitlines()[-1]
+        words = "; ".join([*self.errors, *self.notes]) or "nothing said"
+        return words if self.frames is None else f"{self.frames} frames, {words}"
 
 
 @contextlib.contextmanager
@@ -114,7 +141,7 @@ def predicted(checkpoint, path, *options):
 
 def extracted(path, out, *options):
     """A video as the command extract-flow leaves it in a folder."""
-    seen = ran("extract-flow", path, "--out", out, *SMALL, *options)
+    seen = ran("extract-flow", path, "--out", out, *options)
     for line in seen.stdout.splitlines():
         seen.frames = 1 + json.loads(Path(line, "flow.json").read_text("utf-8"))["num_flows"]
     return seen
@@ -124,8 +151,8 @@ def verdict_on_checkpoint(seen, path, change):
     """In one word, what became of a checkpoint that a command was given."""
     if os.path.exists(Path(path).with_name("canary")):
         return "code"
-    if seen.out_of_memory or seen.traceback is not None:
-        return "memory" if seen.out_of_memory else "traceback"
+    if seen.fatal:
+        return seen.fatal
     if not is_printable(seen.stdout + seen.stderr):
         return "unprintable"
     if seen.exit_code:
@@ -137,8 +164,8 @@ def verdict_on_checkpoint(seen, path, change):
 
 def verdict_on_list(seen):
     """In one word, what became of a list: errors are a line for each video, and not a flood of them."""
-    if seen.out_of_memory or seen.traceback is not None:
-        return "memory" if seen.out_of_memory else "traceback"
+    if seen.fatal:
+        return seen.fatal
     if not is_printable(seen.stdout + seen.stderr):
         return "unprintable"
     lines = [*seen.errors, *seen.notes] if seen.exit_code is None else seen.stderr.splitlines()
@@ -155,8 +182,8 @@ def is_printable(text):
 
 def verdict(seen, mutant, original, path):
     """In one word, what became of the video at `path`, which holds the bytes of `mutant`; see above."""
-    if seen.out_of_memory or seen.traceback is not None:
-        return "memory" if seen.out_of_memory else "traceback"
+    if seen.fatal:
+        return seen.fatal
     if seen.errors or seen.exit_code:
         if not seen.in_one_line or seen.exit_code == 0:
             return "mute"
