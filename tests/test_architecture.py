@@ -29,6 +29,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "i3d",
         "clips",
         "video",
+        "containers",
         "flow",
         "flow.storage",
         "flow.tvl1_cuda",
@@ -90,7 +91,7 @@ def test_imports_point_down(path):
     ("library", "home"),
     [
         ("click", {"cli", "gate", "options"}),
-        ("av", {"video"}),
+        ("av", {"video", "containers"}),
         ("numba", {"flow._tvl1_cpu"}),
         ("safetensors", {"weight_files"}),
     ],

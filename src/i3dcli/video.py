@@ -1,4 +1,4 @@
-"""Video file → a stream of RGB frames at a frame rate and size. The only module that knows PyAV."""
+"""Video file → a stream of RGB frames at a frame rate and size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import functools
 import itertools
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +13,9 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from av.stream import Disposition
 from numpy.typing import NDArray
 
+from .containers import container_seconds, open_container, video_stream
 from .defaults import FPS, SHORT_SIDE
 from .errors import VideoError, shown
 from .files import picture_paths
@@ -26,8 +25,6 @@ MAX_ENCODED_SIDE = 16384  # pixels; libx264
 X264 = {"crf": "18", "x264-params": "mbtree=0"}  # with mbtree, the same frames become other bytes now and then
 SEEK_MARGIN_SECONDS = 0.2
 MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
-
-av.logging.set_level(av.logging.PANIC)  # FFmpeg's own messages; what matters is raised or counted here
 
 
 class Video:
@@ -194,53 +191,6 @@ def seek(container: av.container.InputContainer, stream: av.VideoStream, seconds
         container.seek(int((seconds - SEEK_MARGIN_SECONDS) / stream.time_base), stream=stream)
     except av.FFmpegError as error:
         raise NoSeekError from error
-
-
-@contextlib.contextmanager
-def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
-    """PyAV's container of a regular file, or VideoError."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError) as error:
-        reason = "a broken link" if os.path.islink(path) else getattr(error, "strerror", None) or "a name with a null byte"
-        windows = os.sep == "/" and "\\" in os.fspath(path)
-        advice = "a backslash is no separator here, give it with /" if windows else "check the path"
-        raise VideoError(f"cannot read video: {shown(path)}: {reason}; {advice}") from error
-    if not stat.S_ISREG(mode):
-        raise VideoError(
-            f"cannot read video: {shown(path)}: {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}; give a video file"
-        )
-    if os.path.getsize(path) == 0:
-        raise VideoError(f"not a video: {shown(path)}: the file is empty; copy or download it again")
-    try:
-        container = av.open(f"file:{os.fspath(path)}", metadata_errors="ignore")  # file: so that a colon names no protocol
-    except PermissionError as error:
-        raise VideoError(f"cannot read video: {shown(path)}: {error.strerror}; check its permissions") from error
-    except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise VideoError(f"not a video: {shown(path)}: {reason.lower()}; expected a whole file that FFmpeg can read") from error
-    with container:
-        if container.format.name == "tty":  # FFmpeg draws any text file as an old terminal would
-            raise VideoError(f"not a video: {shown(path)}: it is a text file; expected a whole file that FFmpeg can read")
-        yield container
-
-
-def video_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
-    """The first video stream that is no cover picture and has a decoder, or VideoError."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        found = ", ".join(sorted({s.type for s in container.streams})) or "no"
-        raise VideoError(f"no video in the file: {shown(path)}: it has {found} streams; give a file with pictures")
-    if streams[0].codec_context is None or streams[0].width <= 0 or streams[0].height <= 0:
-        raise VideoError(f"not a usable video: {shown(path)}: its header names no codec or picture size; encode it again")
-    return streams[0]
-
-
-def container_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    """The duration that the file claims, for progress bars only."""
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
 
 
 def scaled_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,0 +1,106 @@
+"""A file → PyAV's container of it and the stream that is the video; nothing is read but the file that was named."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.stream import Disposition
+
+from .errors import VideoError, shown
+
+OTHERS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "tty", "vobsub"})  # read others
+PLAYLIST = re.compile(
+    rb"\s*(#EXTM3U|ffconcat|(<\?xml.{0,400})?<(MPD|asx|smil|playlist)\b|\[(playlist|reference)\]|v=0\s+o=)", re.I | re.S
+)
+NAMED = {".m2ts": "mpegts", ".mpeg": "mpeg", ".mpg": "mpeg", ".mts": "mpegts", ".ts": "mpegts", ".vob": "mpeg"}  # by suffix
+
+av.logging.set_level(av.logging.PANIC)  # FFmpeg's own messages; what matters is raised or counted
+
+
+@functools.cache
+def formats() -> str:
+    """FFmpeg's names of the formats that are one file each, for its option `format_whitelist`."""
+    return ",".join(sorted(av.formats_available - OTHERS))
+
+
+@contextlib.contextmanager
+def open_container(path: str | Path) -> Iterator[av.container.InputContainer]:
+    """PyAV's container of a regular file, or VideoError.
+
+    FFmpeg gets the open file and not its name, so that no name is a pattern or an address to it, and may open nothing else:
+    what a playlist or a reference in the file names stays unread.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = "a broken link" if os.path.islink(path) else getattr(error, "strerror", None) or "a name with a null byte"
+        windows = os.sep == "/" and "\\" in os.fspath(path)
+        advice = "a backslash is no separator here, give it with /" if windows else "check the path"
+        raise VideoError(f"cannot read video: {shown(path)}: {reason}; {advice}") from error
+    if not stat.S_ISREG(mode):
+        raise VideoError(
+            f"cannot read video: {shown(path)}: {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}; give a video file"
+        )
+    if os.path.getsize(path) == 0:
+        raise VideoError(f"not a video: {shown(path)}: the file is empty; copy or download it again")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            playlist = PLAYLIST.match(file.read(1024).removeprefix(b"\xef\xbb\xbf"))
+            container = None if playlist else opened(path, file.fileno())
+    except PermissionError as error:
+        raise VideoError(f"cannot read video: {shown(path)}: {error.strerror}; check its permissions") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VideoError(f"not a video: {shown(path)}: {reason.lower()}; expected a whole file that FFmpeg can read") from error
+    if container is None:
+        raise VideoError(f"not a video: {shown(path)}: it is a playlist, which names other files; give one of them")
+    with container:
+        yield container
+
+
+def opened(path: str | Path, descriptor: int) -> av.container.InputContainer:
+    """The container of an open file, which is of the format that its suffix says if its content does not tell."""
+    address, options = "fd:", {"fd": str(descriptor), "protocol_whitelist": "fd"}
+    if os.name == "nt":  # where FFmpeg may know other descriptors than Python
+        address, options = f"file:{os.fspath(path)}", {"protocol_whitelist": "file", "pattern_type": "none"}
+    options["format_whitelist"] = formats()
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        return av.open(address, metadata_errors="ignore", options=options)
+    except (av.InvalidDataError, av.EOFError):  # the latter of short files that are taken for something else
+        named = NAMED.get(Path(path).suffix.lower())
+        if named is None:
+            raise
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return av.open(address, format=named, metadata_errors="ignore", options=options)
+
+
+def video_stream(container: av.container.InputContainer, path: str | Path) -> av.VideoStream:
+    """The video stream that FFmpeg holds for the best, as players show it, and no cover picture; or VideoError.
+
+    The best is that which the file marks as default; of several, or none, that of the highest bit rate, or the first.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        found = ", ".join(sorted({s.type for s in container.streams})) or "no"
+        raise VideoError(f"no video in the file: {shown(path)}: it has {found} streams; give a file with pictures")
+    usable = [s for s in streams if s.codec_context is not None and s.width > 0 and s.height > 0]
+    if not usable:
+        raise VideoError(f"not a usable video: {shown(path)}: its header names no codec or picture size; encode it again")
+    best = container.streams.best("video")
+    marked = [s for s in usable if s.disposition & Disposition.default]
+    return next((s for s in usable if best is not None and s.index == best.index), (marked or usable)[0])
+
+
+def container_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """The duration that the file claims, for progress bars only."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
