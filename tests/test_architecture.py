@@ -29,7 +29,9 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "i3d",
         "clips",
         "video",
+        "losses",
         "containers",
+        "unread",
         "flow",
         "flow.storage",
         "flow.tvl1_cuda",
@@ -91,7 +93,7 @@ def test_imports_point_down(path):
     ("library", "home"),
     [
         ("click", {"cli", "gate", "options"}),
-        ("av", {"video", "containers"}),
+        ("av", {"video", "containers", "losses"}),
         ("numba", {"flow._tvl1_cpu"}),
         ("safetensors", {"weight_files"}),
     ],

@@ -1,3 +1,5 @@
+import struct
+
 import av
 import cv2
 import numpy as np
@@ -83,3 +85,46 @@ def test_a_program_stream_whose_start_is_damaged_is_known_by_its_name(tmp_path):
     path = tmp_path / "short.ts"
     path.write_bytes(bytes(188) + data[188:])
     assert len(brightness(path)) == 1
+
+
+def with_rate(path, rate, scale):
+    """Write the rate of the stream of an AVI file."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"strh") + 8 + 20
+    data[place : place + 8] = scale.to_bytes(4, "little") + rate.to_bytes(4, "little")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("rate", "scale"), [(25, 4097), (25, 600), (25_000_000, 1), (3_000_000_000, 7)])
+def test_a_rate_that_cannot_be_is_not_believed_and_said(tmp_path, rate, scale):
+    video = Video(with_rate(write_video(tmp_path / "clip.avi", numbered(24)), rate, scale), short_side=32)
+    assert video.estimated_frames in (24, None) and numbers(video) == list(range(24))
+    assert f"its header claims {rate / scale:.4g} frames per second, they are taken to come at 25;" in video.loss()
+    assert numbers(video.read(10, 3)) == [10, 11, 12]
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+def test_a_slide_show_lasts_as_long_as_it_says(tmp_path, suffix):
+    video = Video(write_video(tmp_path / f"slides{suffix}", numbered(4), fps=0.1), short_side=32)
+    found = numbers(video)
+    assert [found.count(i) for i in range(3)] == [250] * 3 and video.loss() is None
+
+
+def test_a_time_far_beyond_the_duration_is_not_believed(tmp_path):
+    path = write_video(tmp_path / "clip.flv", numbered(24), codec="flv")
+    data = bytearray(path.read_bytes())
+    tag = data.index((12 * 40).to_bytes(3, "big") + bytes(4))  # the time of frame 12 in milliseconds, in its tag
+    data[tag] |= 1
+    path.write_bytes(data)
+    assert len(list(Video(path, short_side=32))) == 24
+
+
+def test_a_duration_that_the_file_cannot_hold_is_no_estimate(tmp_path):
+    path = write_video(tmp_path / "clip.mkv", numbered(5))
+    data = bytearray(path.read_bytes())
+    duration = data.index(b"\x44\x89\x88") + 3
+    data[duration : duration + 8] = struct.pack(">d", 4e10)  # milliseconds
+    path.write_bytes(data)
+    video = Video(path, short_side=32)
+    assert video.estimated_frames is None and video.num_frames == 5

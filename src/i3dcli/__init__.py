@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .checkpoints import load_checkpoint, save_checkpoint
     from .conversion import convert
-    from .errors import CheckpointError, DatasetError, I3DError, VideoError
+    from .errors import CheckpointError, DatasetError, I3DError, VideoError, VideoWarning
     from .flow import compute_flow
     from .i3d import I3D
     from .inflate import inflate_googlenet, inflate_state_dict
@@ -33,6 +33,7 @@ _HOMES = {
     "inflate_state_dict": "inflate",
     "I3DError": "errors",
     "VideoError": "errors",
+    "VideoWarning": "errors",
     "CheckpointError": "errors",
     "DatasetError": "errors",
 }

@@ -9,10 +9,12 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 from av.stream import Disposition
 
+from .defaults import FPS
 from .errors import VideoError, shown
 
 OTHERS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "tty", "vobsub"})  # read others
@@ -20,6 +22,11 @@ PLAYLIST = re.compile(
     rb"\s*(#EXTM3U|ffconcat|(<\?xml.{0,400})?<(MPD|asx|smil|playlist)\b|\[(playlist|reference)\]|v=0\s+o=)", re.I | re.S
 )
 NAMED = {".m2ts": "mpegts", ".mpeg": "mpeg", ".mpg": "mpeg", ".mts": "mpegts", ".ts": "mpegts", ".vob": "mpeg"}  # by suffix
+LONGEST_STILL = 30.0  # seconds that frames stay on average; slower slide shows are not stored as videos of so few frames
+HIGHEST_RATE = 1000.0  # frames per second
+MAX_CONTRADICTION = 10  # how many times slower than its main header an AVI's stream may be
+TIMED = frozenset({"asf", "flv", "matroska"})  # formats with a duration of their own beside the frames' times
+MAX_DEMUX_ERRORS = 100  # in one file; what lies behind one is often whole
 
 av.logging.set_level(av.logging.PANIC)  # FFmpeg's own messages; what matters is raised or counted
 
@@ -100,7 +107,68 @@ def video_stream(container: av.container.InputContainer, path: str | Path) -> av
 
 
 def container_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    """The duration that the file claims, for progress bars only."""
+    """The duration that the file claims, as far as it could hold so many frames."""
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration else None
+        seconds = float(stream.duration * stream.time_base)
+    else:
+        seconds = (container.duration or 0) / av.time_base
+    frames = seconds * float(stream.average_rate or 1)
+    return seconds if 0 < frames <= container.size else None  # a frame takes a byte or more
+
+
+class Clock:
+    """What a file says of its time: `fps`, the frames per second, and which of the frames' times can be true.
+
+    A rate at which each frame would stay for longer than `LONGEST_STILL`, or of more than `HIGHEST_RATE`, is none; in AVI also
+    one that its main header denies. Then `fps` is `FPS`, no time is believed, and the frames follow each other evenly. Where a
+    container claims how long it is, a time far outside of that is not believed either.
+    """
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, path: str | Path):
+        claimed = float(stream.average_rate or stream.guessed_rate or FPS)
+        other = main_rate(path) if container.format.name == "avi" else None
+        self.trusted = 1 / LONGEST_STILL <= claimed <= HIGHEST_RATE and (other is None or claimed * MAX_CONTRADICTION >= other)
+        if not stream.average_rate and not self.trusted:  # FFmpeg's guess, of a stream whose container says nothing of it
+            self.trusted, claimed = True, float(FPS)
+        self.claimed, self.fps = claimed, claimed if self.trusted else float(other or FPS)
+        self.start = (container.start_time or 0) / av.time_base
+        limited = container.format.name.split(",")[0] in TIMED and container.duration
+        self.end = self.start + 1.1 * (container.duration or 0) / av.time_base + 1 if limited else float("inf")
+
+    def believes(self, seconds: float) -> bool:
+        """Whether a time on the file's clock can be true."""
+        return self.trusted and self.start - 1 <= seconds <= self.end
+
+    def checked(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The frame, without a time that is not believed."""
+        if frame.time is not None and not self.believes(frame.time):
+            frame.pts = frame.dts = None
+            frame.duration = 0
+        return frame
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the rate, in words."""
+        if self.trusted:
+            return None
+        return f"its header claims {self.claimed:.4g} frames per second, they are taken to come at {self.fps:.4g}"
+
+
+def main_rate(path: str | Path) -> float | None:
+    """The frames per second in the main header of an AVI file; None where there is no likely one."""
+    with open(path, "rb") as file:
+        head = file.read(36)
+    period = int.from_bytes(head[32:36], "little") if head[24:28] == b"avih" else 0  # microseconds per frame
+    return 1e6 / period if 1e3 <= period <= 1e6 else None
+
+
+def packets(container: av.container.InputContainer) -> Iterator[av.Packet[Any] | None]:
+    """Every packet of every stream that holds something, in the file's order; None where there should have been one."""
+    for _ in range(MAX_DEMUX_ERRORS):
+        try:
+            yield from container.demux()
+            return
+        except av.FFmpegError:
+            yield None
+        except IndexError:  # PyAV, at the end of a file in which a stream came up on the way
+            return

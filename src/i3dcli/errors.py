@@ -31,6 +31,10 @@ class VideoError(I3DError, ValueError):
     """A video cannot be found, opened or decoded."""
 
 
+class VideoWarning(UserWarning):
+    """Frames of a video are missing or damaged; what is left of it was read."""
+
+
 class CheckpointError(I3DError, ValueError):
     """Weights cannot be found, downloaded or read, or belong to another network."""
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,15 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .containers import container_seconds, open_container, video_stream
+from .containers import Clock, container_seconds, open_container, packets, video_stream
 from .defaults import FPS, SHORT_SIDE
-from .errors import VideoError, shown
+from .errors import VideoError, VideoWarning, shown
 from .files import picture_paths
+from .losses import Loss, Pass
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 MAX_ENCODED_SIDE = 16384  # pixels; libx264
 X264 = {"crf": "18", "x264-params": "mbtree=0"}  # with mbtree, the same frames become other bytes now and then
 SEEK_MARGIN_SECONDS = 0.2
+ESTIMATE_SLACK = 2  # frames, by which a header's duration may be off
 MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
 
 
@@ -43,6 +46,9 @@ class Video:
             raise ValueError(f"expected 0 < fps <= 1000 and a short side of at least one pixel, got {fps = }, {short_side = }")
         self.path, self.short_side = path, short_side
         self.damaged_frames = 0  # that could not be decoded, or not whole, so far
+        self._clock: Clock | None = None
+        self._whole: Loss | None = None  # what a pass over the whole file found
+        self._came_short = False  # frames that the file claims were not there
         self.pictures = picture_paths(path)
         if self.pictures:
             self.source_fps = FPS if fps is None else float(fps)
@@ -50,8 +56,11 @@ class Video:
         else:
             with open_container(path) as container:
                 stream = video_stream(container, path)
-                self.source_fps = float(stream.average_rate or stream.guessed_rate or FPS)
+                self._clock = Clock(container, stream, path)
+                self.source_fps = self._clock.fps
                 seconds = container_seconds(container, stream)
+                if seconds is not None:
+                    seconds *= self._clock.claimed / self._clock.fps
         self.resample = fps is not None
         self.fps = self.source_fps if fps is None else float(fps)
         self.estimated_frames = None if seconds is None else max(1, round(seconds * self.fps))
@@ -71,6 +80,12 @@ class Video:
         Decodes from the key frame before them on, so that a clip from the middle of a long video costs little more than
         its own frames. A file that cannot be entered in the middle is decoded from its start. Raises VideoError.
         """
+        frames = self._read(start, count)
+        claimed = min(start + count, self.estimated_frames or 0)
+        self._came_short = self._came_short or start + len(frames) + ESTIMATE_SLACK < claimed
+        return frames
+
+    def _read(self, start: int, count: int) -> list[NDArray[np.uint8]]:
         if start > 0 and self.pictures:
             first = next((i for i in range(min(start, len(self.pictures) - 1), 0, -1) if self._is_whole(self.pictures[i])), 0)
             frames = self._decoded(pictures=self.pictures[first : start + count])
@@ -79,6 +94,32 @@ class Video:
             with contextlib.suppress(NoSeekError):
                 return list(itertools.islice(self._resampled(start), count))
         return list(itertools.islice(self, start, start + count))
+
+    @functools.cached_property
+    def num_frames(self) -> int:
+        """How many frames iterating gives, counted by decoding all of them. Raises VideoError."""
+        return sum(1 for _ in self)
+
+    @property
+    def lost_frames(self) -> int:
+        """How many of the frames that the file claims are not in it, known at the end of iterating; 0 where it is whole."""
+        return 0 if self._whole is None else self._whole.missing
+
+    def loss(self) -> str | None:
+        """What is wrong with the file, in a sentence that is the same everywhere; None where nothing is, as far as was read.
+
+        What came out is compared with what the container claims: the entries of its index, the duration of the stream or
+        of all of them, the bytes that no packet came from. From a tenth of the frames missing on it is said, or from two
+        that an index names; so are frames that came damaged, and a frame rate that cannot be. After iterating to the end all
+        of it is known. Where reading met damage or came short of what is claimed, the file is read through for it, once.
+        """
+        if self._whole is None and (self.damaged_frames or self._came_short):
+            before, self.damaged_frames = self.damaged_frames, 0
+            for _ in self._decoded():
+                pass
+            self._whole = self._whole or Loss(damaged=self.damaged_frames)  # of a folder of pictures
+            self.damaged_frames = before
+        return (self._whole or Loss()).sentence(self.path, fault=None if self._clock is None else self._clock.fault)
 
     @functools.cached_property
     def _first_time(self) -> float:
@@ -165,18 +206,16 @@ class Video:
             stream = video_stream(container, path)
             stream.thread_type = "SLICE"  # with frame threads, FFmpeg can deadlock when it closes a damaged VP8 stream
             if from_seconds > 0:
+                if self._clock is None or not self._clock.trusted:
+                    raise NoSeekError
                 seek(container, stream, self._first_time + from_seconds)
-            packets = container.demux(stream)
-            while True:
-                try:
-                    frames = next(packets).decode()
-                except StopIteration:
-                    return
-                except av.FFmpegError:
-                    self.damaged_frames += 1
-                else:
-                    self.damaged_frames += sum(frame.is_corrupt for frame in frames)
-                    yield from frames
+            counts, known = Pass(container, stream, path), 0
+            for frame in counts.frames_of(packets(container)):
+                self.damaged_frames, known = self.damaged_frames + counts.damaged - known, counts.damaged
+                yield counts.clock.checked(frame)
+            self.damaged_frames += counts.damaged - known
+            if path == self.path and from_seconds <= 0:
+                self._whole = counts.loss()
 
 
 class NoSeekError(Exception):
@@ -239,5 +278,12 @@ class VideoWriter:
 
 
 def read_video(path: str | Path, *, fps: float | None = FPS, short_side: int = SHORT_SIDE) -> torch.Tensor:
-    """All frames of a video as (T,3,H,W) uint8 RGB; see `Video` for how they are resampled and scaled. Raises VideoError."""
-    return torch.from_numpy(np.stack(list(Video(path, fps=fps, short_side=short_side)))).permute(0, 3, 1, 2)
+    """All frames of a video as (T,3,H,W) uint8 RGB; see `Video` for how they are resampled and scaled.
+
+    Warns with VideoWarning where frames are missing or damaged; see `Video.loss`. Raises VideoError.
+    """
+    video = Video(path, fps=fps, short_side=short_side)
+    frames = torch.from_numpy(np.stack(list(video))).permute(0, 3, 1, 2)
+    if loss := video.loss():
+        warnings.warn(loss, VideoWarning, stacklevel=2)
+    return frames

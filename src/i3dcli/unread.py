@@ -1,0 +1,155 @@
+"""Bytes of a video file that its demuxer passed over: holes between packets, and what follows the last of them."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+Bytes = mmap.mmap
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # RFC 9559
+MATROSKA_END = re.compile(rb"\x1c\x53\xbb\x6b|\x12\x54\xc3\x67|\x19\x41\xa4\x69|\x10\x43\xa7\x70|\x11\x4d\x9b\x74")  # of frames
+TRIFLE = 100  # bytes at the end of Matroska's frames that mean nothing
+BLOCK_END = 16  # bytes that may follow the frame in its group of elements, such as its duration
+ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with the file's properties; its size is 40 bytes on
+PS_PACKET = re.compile(rb"\x00\x00\x01[\xbd-\xef](..)", re.S)  # the start of a packet of a program stream, and its size
+PS_LONGEST = 1 << 17  # bytes from whose start on there must be one
+TS_SYNC = 0x47
+TS_STRIDES = (188, 192, 204)  # bytes from one packet of a transport stream to the next: plain, with a time, with a checksum
+TS_CHUNK = 1 << 24  # bytes that are searched at once
+
+
+class Holes:
+    """Bytes between packets, where there are more than `least`; packets may share a position, as on a page of Ogg.
+
+    Where there often are, that is how the file was made, and they mean nothing.
+    """
+
+    def __init__(self, least: int | None):
+        self.least = least
+        self.position, self.end = -1, 0  # of the packets last seen
+        self.places = self.count = self.bytes = 0  # in the file, holes between them, bytes in these
+
+    def before(self, position: int | None, size: int) -> int:
+        """The bytes of the hole before the next packet, which lies at `position`, if that is known; 0 if there is none."""
+        if position is None or position == self.position:
+            self.end += size
+            return 0
+        hole = position - self.end if self.places and self.least is not None and position - self.end > self.least else 0
+        self.places += 1
+        self.count += hole > 0
+        self.bytes += hole
+        self.position, self.end = position, max(self.end, position + size)
+        return hole
+
+    @property
+    def total(self) -> int:
+        return 0 if self.count > max(3, self.places / 4) else self.bytes
+
+
+class Unread(NamedTuple):
+    """How many bytes that should be frames no packet came from, and whether the file is cut within what is one piece."""
+
+    size: int = 0
+    cut: bool = False
+
+
+def unread_after(path: str | Path, format: str, holes: Holes) -> Unread:
+    """What follows the last packet that was seen, or should follow in a file cut short; nothing where no one can tell."""
+    find = FINDERS.get(format)
+    if find is None:
+        return Unread()
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return find(data, holes)
+    except (OSError, ValueError):  # it is gone, or empty by now
+        return Unread()
+
+
+def after_matroska(data: Bytes, holes: Holes) -> Unread:
+    """Up to what may follow the frames: Cues, Tags, Attachments, Chapters, SeekHead; and up to the end of the Segment."""
+    after = MATROSKA_END.search(data, max(0, holes.position))
+    unread = max(0, (after.start() if after else len(data)) - holes.end)  # packets are larger than in the file if compressed
+    segment = data.find(MATROSKA_SEGMENT, 0, 4096) + len(MATROSKA_SEGMENT)
+    lacking = 0
+    if len(MATROSKA_SEGMENT) <= segment <= len(data) - 8:
+        length = 9 - data[segment].bit_length()  # of the size that follows, which starts with as many zero bits less one
+        unknown = (1 << 7 * length) - 1
+        size = int.from_bytes(data[segment : segment + length], "big") & unknown
+        lacking = 0 if size == unknown else max(0, segment + length + size - len(data))
+    size = unread + lacking
+    return Unread(size if size > TRIFLE else 0, lacking > 0 or (after is None and unread > BLOCK_END))
+
+
+def after_fragments(data: Bytes, holes: Holes) -> Unread:
+    """From the next fragment of an MP4 on."""
+    moof = data.find(b"moof", holes.end)
+    return Unread() if moof < 0 else Unread(len(data) - moof)
+
+
+def after_asf(data: Bytes, holes: Holes) -> Unread:
+    """Up to the size that its header gives for the file."""
+    properties = data.find(ASF_FILE, 0, 4096)
+    lacking = 0 if properties < 0 else int.from_bytes(data[properties + 40 : properties + 48], "little") - len(data)
+    return Unread(max(0, lacking), lacking > 0)
+
+
+def after_ogg(data: Bytes, holes: Holes) -> Unread:
+    """From the page after the last one that was read on."""
+    page = data.find(b"OggS", holes.end)
+    return Unread() if page < 0 else Unread(len(data) - page)
+
+
+def after_gif(data: Bytes, holes: Holes) -> Unread:
+    """From the first block that is none on."""
+    place = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)  # behind the header and its table of colours
+    while place < len(data):
+        block = data[place]
+        if block == 0x3B:  # the trailer
+            return Unread()
+        if block == 0x21:  # an extension
+            place += 2
+        elif block == 0x2C and place + 10 < len(data):  # a picture, with a table of colours of its own
+            place += 11 + (3 << (data[place + 9] & 7) + 1 if data[place + 9] & 0x80 else 0)
+        else:
+            return Unread(len(data) - place)
+        while place < len(data) and data[place]:
+            place += 1 + data[place]
+        place += 1
+    return Unread(0, place > len(data))
+
+
+def after_program_stream(data: Bytes, holes: Holes) -> Unread:
+    """Whether the last packet of an MPEG program stream is longer than what is left of the file."""
+    tail = max(0, len(data) - PS_LONGEST)
+    for packet in PS_PACKET.finditer(data, tail):
+        tail = packet.end() + int.from_bytes(packet[1], "big")
+    return Unread(0, tail > len(data))
+
+
+def outside_transport_packets(data: Bytes, holes: Holes) -> Unread:
+    """All that is in none of a transport stream's packets, which start with the same byte at equal distances."""
+    found = dict.fromkeys(TS_STRIDES, 1)
+    for start in range(0, len(data), TS_CHUNK):
+        sync = np.frombuffer(data[start : start + TS_CHUNK + max(TS_STRIDES)], np.uint8) == TS_SYNC
+        for stride in TS_STRIDES:
+            later = sync[stride : stride + TS_CHUNK]
+            found[stride] += int(np.count_nonzero(sync[: len(later)] & later))
+    stride = max(found, key=lambda stride: stride * found[stride])
+    outside = max(0, len(data) - stride * found[stride])
+    return Unread(outside, outside > 0 or len(data) % stride > 0)
+
+
+FINDERS: Mapping[str, Callable[[Bytes, Holes], Unread]] = {
+    "matroska": after_matroska,
+    "mov": after_fragments,
+    "asf": after_asf,
+    "ogg": after_ogg,
+    "gif": after_gif,
+    "mpeg": after_program_stream,
+    "mpegts": outside_transport_packets,
+}
