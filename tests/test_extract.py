@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from media import largest_file, moving, write_audio, write_video
+from media import cut, largest_file, moving, write_audio, write_video
 
 import i3dcli
 from i3dcli import extract as verb
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.flow.storage import FlowReader
+from i3dcli.video import Video
 
 SMALL = ("--short-side", "32")
 
@@ -109,6 +110,15 @@ def test_bad_videos_are_recorded_and_the_rest_goes_on(tmp_path):
     write_video(tmp_path / "absent.mp4", moving(3, 32, 40))
     assert extract(source, tmp_path / "absent.mp4", "--out", tmp_path / "out").exit_code == 0
     assert not (tmp_path / "out" / "failures.jsonl").exists()
+
+
+def test_missing_frames_are_said_and_recorded(tmp_path):
+    path = cut(write_video(tmp_path / "v.webm", moving(40, 32, 40), codec="libvpx"))
+    frames = list(video := Video(path, short_side=32))
+    result = extract(path, "--out", tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "v" / "flow.json").read_text())
+    assert (result.exit_code, result.stderr) == (0, f"Note: {video.loss()}\n1 extracted\n")
+    assert (record["num_frames"], record["lost_frames"]) == (len(frames), 40 - len(frames))
 
 
 def test_a_folder_of_pictures_is_a_video(tmp_path):

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from media import moving, numbered, numbers, write_video
+from media import cut, moving, numbered, numbers, write_video
 
 from i3dcli import DatasetError, VideoError
 from i3dcli.datasets import Sample
 from i3dcli.defaults import TVL1, Preprocessing
 from i3dcli.loader import ClipDataset, Draw, Draws, collate, load_batches
+from i3dcli.video import Video
 
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=9)
 
@@ -218,6 +219,21 @@ def test_a_header_that_claims_too_much_is_made_good(tmp_path):
     dataset = clips([sample(path)])
     for position in range(10):
         assert dataset[Draw(0, position)].clip.shape == (3, 9, 32, 32)
+
+
+def test_a_start_that_a_cut_file_lacks_is_drawn_again_among_those_it_has(tmp_path):
+    path = cut(lossless(tmp_path / "cut", numbered(60)))
+    first = {shown_numbers(clips([sample(path)], flip=False)[Draw(0, position)])[0] for position in range(30)}
+    assert len(first) > 8 and max(first) < 30
+
+
+def test_what_a_video_lacks_is_said_with_its_clips(counted, tmp_path):
+    path = cut(lossless(tmp_path / "cut", numbered(60)))
+    dataset = clips([counted, sample(path)])
+    video = Video(path, fps=25, short_side=32)
+    assert sum(1 for _ in video) < 30
+    batch = collate([dataset[Draw(0, 5)], dataset[Draw(1, 5)], *(dataset[Draw(1, position)] for position in range(6, 12))])
+    assert batch.errors == () and set(batch.notes) == {video.loss()}
 
 
 def test_a_dataset_goes_to_a_process_that_shares_no_memory(counted):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from media import moving, write_video
+from media import cut, moving, write_video
 from tqdm import tqdm
 
 import i3dcli
-from i3dcli import DatasetError, VideoError, scoring
+from i3dcli import DatasetError, VideoError, VideoWarning, scoring
 from i3dcli.datasets import Dataset, Sample, load_dataset
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.scoring import Scoring, match_classes, score_samples
@@ -186,6 +186,17 @@ def test_videos_that_cannot_be_read_are_failures_in_their_order(quick_model, sam
         assert [Path(failure.path).name for failure in scored.failures] == ["text.mp4", "absent.mp4"]
         assert all(failure.path in failure.reason for failure in scored.failures)
     assert sorted(notes) == sorted(f"Error: {failure.reason}" for failure in scored.failures)
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(clips=2)], ids=str)
+def test_what_a_video_lacks_is_noted_once_and_the_rest_of_it_scored(quick_model, samples, tmp_path, protocol):
+    path = cut(write_video(tmp_path / "v.webm", moving(50, 64, 80), codec="libvpx"))
+    with pytest.warns(VideoWarning) as caught:
+        i3dcli.read_video(path, short_side=64)
+    notes = []
+    mixed = [*samples[:2], Sample(path, Path("v"), (0,))]
+    scored = scored_by(quick_model, mixed, protocol=protocol, note=notes.append)
+    assert len(scored.scores.paths) == 3 and notes == [f"Note: {caught[0].message}"]
 
 
 def test_strict_stops_at_the_first_that_cannot_be_read(quick_model, samples, tmp_path):

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import pytest
 import torch
-from media import largest_file, write_audio
+from media import cut, largest_file, write_audio
 from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, start, train, trained, weights
 
 import i3dcli
@@ -305,6 +306,16 @@ def test_an_unreadable_video_is_reported_once_and_replaced_or_left_out(spoilt, t
     assert result.exit_code == 0 and {row["val_n"] for row in rows(tmp_path / "run")} == {"3"}
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 2 and "left0.mp4" in errors[0] and "right1.mp4" in errors[1]
+
+
+def test_what_videos_lack_is_noted_once(motions, tmp_path):
+    shutil.copytree(motions, tmp_path / "cut")
+    for name in ("train/left/left0.mp4", "val/right/right1.mp4"):
+        cut(tmp_path / "cut" / name, 0.3)
+    result = train(tmp_path / "cut", "--out", tmp_path / "run", "--epochs", "3")
+    assert result.exit_code == 0
+    notes = [line for line in result.stderr.splitlines() if line.startswith("Note: damaged video: ")]
+    assert sorted(Path(note.split(": ")[2]).name for note in notes) == ["left0.mp4", "right1.mp4"]
 
 
 def test_strict_makes_it_an_error(spoilt, tmp_path):

@@ -2,10 +2,10 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from media import moving, write_audio, write_video
+from media import cut, moving, write_audio, write_video
 
 import i3dcli
-from i3dcli import CheckpointError, DatasetError, VideoError
+from i3dcli import CheckpointError, DatasetError, VideoError, VideoWarning
 from i3dcli.datasets import Sample
 from i3dcli.scoring import score_samples
 
@@ -227,3 +227,11 @@ def test_cuda_predicts_what_the_cpu_predicts(model, checkpoints, video):
     prediction = i3dcli.load_model(**checkpoints, device="cuda").predict(video)
     assert prediction.device.startswith("cuda")
     torch.testing.assert_close(prediction.logits, model.predict(video).logits, atol=1e-2, rtol=1e-2)
+
+
+def test_a_prediction_from_a_video_that_lacks_frames_warns(quick_model, tmp_path):
+    path = cut(write_video(tmp_path / "v.webm", moving(40, 64, 80), codec="libvpx"))
+    with pytest.warns(
+        VideoWarning, match=r"damaged video: .*v\.webm: \d+ of the 40 frames that its duration claims are missing"
+    ):
+        quick_model.predict(path)

@@ -260,6 +260,8 @@ def tell(outcome: Outcome) -> None:
         say(f"Note: left to another process: {shown(outcome.video)}", err=True)
     else:
         say(shown(outcome.folder))
+        if outcome.note is not None:
+            say(f"Note: {outcome.note}", err=True)
 
 
 @main.command()

@@ -76,6 +76,7 @@ class Outcome:
     status: str  # one of STATUSES
     folder: Path
     num_flows: int = 0
+    note: str | None = None  # what of the video is missing
     error: VideoError | DatasetError | None = None
 
 
@@ -238,11 +239,10 @@ def extract_video(
                     viz.write(flow_picture(flow, options.bound))
                 bar.update()
         if not writer.num_flows:
-            raise VideoError(
-                f"too short for flow: {shown(found.path)}: got 1 frame at {video.fps:g} fps, expected at least 2; leave it out"
-            )
+            short = f"too short for flow: {shown(found.path)}: got 1 frame at {video.fps:g} fps, expected at least 2"
+            raise VideoError(video.loss() or f"{short}; leave it out")
         write_sidecar(work, source, video, writer, options)
-    return Outcome(found.path, "extracted", claim.folder, num_flows=writer.num_flows)
+    return Outcome(found.path, "extracted", claim.folder, num_flows=writer.num_flows, note=video.loss())
 
 
 def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: FlowWriter, options: FlowOptions) -> None:
@@ -259,6 +259,7 @@ def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: F
         **source,
         "source_fps": video.source_fps,
         "damaged_frames": video.damaged_frames,
+        "lost_frames": video.lost_frames,
         "tool": f"i3d {__version__}",
     }
     (work / FLOW_SIDECAR).write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,9 @@ from .video import Video
 MAX_TRIES = 32  # videos tried for one clip before giving up: so many unreadable ones in a row are no accident
 
 
+Found = tuple[int, list[NDArray[Any]], str | None]  # where a clip begins, what it shows, what of the video is missing
+
+
 class Draw(NamedTuple):
     """Which sample, and where in the endless stream of all epochs, which seeds what is random about its clip."""
 
@@ -34,21 +37,24 @@ class Draw(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One clip (C,T,H,W), uint8 RGB or float32 flow, or None; its target; what stood in the way."""
+    """One clip (C,T,H,W), uint8 RGB or float32 flow, or None; its target; what stood in the way; what its video lacks."""
 
     clip: Tensor | None
     target: Tensor
     path: Path
     errors: tuple[I3DError, ...]
+    note: str | None = None
 
 
 class Batch(NamedTuple):
-    """Clips (N,C,T,H,W), targets (N,) int64 or (N,K) float32 of zeros and ones, and the errors of unreadable videos."""
+    """Clips (N,C,T,H,W), targets (N,) int64 or (N,K) float32 of zeros and ones, the errors of unreadable videos, and what
+    others lack."""
 
     clips: Tensor
     targets: Tensor
     paths: tuple[Path, ...]
     errors: tuple[I3DError, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Draws(Sampler[list[Draw]]):
@@ -115,8 +121,8 @@ class ClipDataset(Dataset[Item]):
         for index in indices:
             sample = self.samples[index]
             try:
-                clip, seconds = self._read(sample, rng)
-                return Item(clip, self._target(sample, seconds), sample.path, tuple(errors))
+                clip, seconds, note = self._read(sample, rng)
+                return Item(clip, self._target(sample, seconds), sample.path, tuple(errors), note)
             except VideoError as error:
                 errors.append(error)
             except DatasetError as error:
@@ -126,12 +132,11 @@ class ClipDataset(Dataset[Item]):
             errors.append(DatasetError(f"no readable video: {len(indices)} tried: the first said: {errors[0]}"))
         return Item(None, self._target(sample, (0.0, 0.0)), sample.path, tuple(errors))
 
-    def _read(self, sample: Sample, rng: np.random.Generator | None) -> tuple[Tensor, tuple[float, float]]:
-        """A clip (C,T,H,W), and the seconds of the video it shows. Raises VideoError."""
+    def _read(self, sample: Sample, rng: np.random.Generator | None) -> tuple[Tensor, tuple[float, float], str | None]:
+        """A clip (C,T,H,W), the seconds of the video it shows, and what of the video is missing. Raises VideoError."""
         length, crop, fps = self.preprocessing.clip_len, self.preprocessing.crop, self.preprocessing.fps
-        num_frames, read = self._open_video(sample) if self.stored is None else self._open_flow(sample, self.stored)
-        start = max(0, (num_frames - length) // 2) if rng is None else random_start(rng, num_frames, length)
-        frames = looped(read(start, length) or read(0, length), shortest=length)  # headers may claim more than there is
+        start, found, note = self._frames(sample, rng) if self.stored is None else self._flows(sample, rng, self.stored)
+        frames = looped(found, shortest=length)
         height, width = frames[0].shape[:2] if self.stored is None else frames[0].shape[1:]
         if min(height, width) < crop:
             raise VideoError(f"too small: {shown(sample.path)}: got {width}x{height} pixels for --crop {crop}; lower it")
@@ -142,13 +147,23 @@ class ClipDataset(Dataset[Item]):
             clip = flow_clip([flow[:, rows, columns] for flow in frames], bound=self.preprocessing.flow_bound)[0]
         if rng is not None and self.flip and rng.random() < 0.5:
             clip = mirrored(clip)
-        return clip, (start / fps, (start + length) / fps)
+        return clip, (start / fps, (start + length) / fps), note
 
-    def _open_video(self, sample: Sample) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
+    def _start(self, rng: np.random.Generator | None, num_frames: int) -> int:
+        """Where a clip begins."""
+        length = self.preprocessing.clip_len
+        return max(0, (num_frames - length) // 2) if rng is None else random_start(rng, num_frames, length)
+
+    def _frames(self, sample: Sample, rng: np.random.Generator | None) -> Found:
         video, num_frames = probe(sample.path, self.preprocessing.fps, self.preprocessing.short_side)
-        return num_frames, video.read
+        start = self._start(rng, num_frames)
+        frames = video.read(start, self.preprocessing.clip_len)
+        if not frames:  # the header claims more than there is
+            start = self._start(rng, video.num_frames)
+            frames = video.read(start, self.preprocessing.clip_len) or video.read(0, self.preprocessing.clip_len)
+        return start, frames, video.loss()
 
-    def _open_flow(self, sample: Sample, stored: FlowFolder) -> tuple[int, Callable[[int, int], list[NDArray[Any]]]]:
+    def _flows(self, sample: Sample, rng: np.random.Generator | None, stored: FlowFolder) -> Found:
         flow = stored.open(sample.key, sample.path)
         if not len(flow):
             raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
@@ -157,7 +172,8 @@ class ClipDataset(Dataset[Item]):
                 f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it again, or train for it "
                 "with --fps, --short-side and --bound"
             )
-        return len(flow), lambda start, count: [flow[i] for i in range(start, min(start + count, len(flow)))]
+        start = self._start(rng, len(flow))
+        return start, [flow[i] for i in range(start, min(start + self.preprocessing.clip_len, len(flow)))], None
 
     def _target(self, sample: Sample, seconds: tuple[float, float]) -> Tensor:
         """The class, or the classes whose spans overlap `seconds` as zeros and ones."""
@@ -185,6 +201,7 @@ def collate(items: Sequence[Item]) -> Batch:
         torch.stack([item.target for item in good or items]),
         tuple(item.path for item in good),
         tuple(error for item in items for error in item.errors),
+        tuple(item.note for item in items if item.note),
     )
 
 

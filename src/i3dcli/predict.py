@@ -11,7 +11,7 @@ import numpy as np
 
 from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
-from .errors import DatasetError, I3DError, VideoError, as_unicode, counted, shown, shown_class
+from .errors import DatasetError, I3DError, VideoError, as_unicode, shown, shown_class
 from .files import Found, find_videos
 from .flow.storage import FlowFolder
 from .scores import Scores, write_npz, write_scores
@@ -49,8 +49,8 @@ def predict_videos(
     """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it.
 
     With `timeline`, one for each window of it. `flow_dir` is an output folder of extract-flow, whose flow the model's
-    flow stream sees; where it was made otherwise than the weights want it, a note that says so comes first. Damage is
-    noted after the video.
+    flow stream sees; where it was made otherwise than the weights want it, a note that says so comes first. What is
+    missing of a video is noted after it.
     """
     stored = None if flow_dir is None else FlowFolder(Path(flow_dir))
     noted = False
@@ -67,11 +67,8 @@ def predict_videos(
                         yield model.predict_views(views, features=features)
                     else:
                         yield from predict_windows(model, views, timeline)
-                    if damaged := views.source.damaged_frames:
-                        yield (
-                            f"damaged video: {shown(video.path)}: {counted(damaged, 'frame')} could not be decoded whole; "
-                            f"predicted from the {views.num_frames} that were there"
-                        )
+                    if loss := views.source.loss():
+                        yield loss
                 except VideoError as error:
                     yield error
         except DatasetError as error:

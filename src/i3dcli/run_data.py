@@ -150,10 +150,14 @@ class RunData:
         return self.load(self.val, [mine[i : i + size] for i in range(0, len(mine), size)])
 
     def report(self, batch: Batch) -> None:
-        """Say which videos could not be read, each once; raise what must not be passed over."""
+        """Say which videos could not be read, or not all of them, each once; raise what must not be passed over."""
         for error in batch.errors:
             if isinstance(error, DatasetError) or self.options.strict:
                 raise error
             if str(error) not in self.reported:
                 self.reported.add(str(error))
                 self.note(f"Error: {error}")
+        for note in batch.notes:
+            if note not in self.reported:
+                self.reported.add(note)
+                self.note(f"Note: {note}")

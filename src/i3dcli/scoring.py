@@ -111,6 +111,9 @@ def score_samples(
     bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
     with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, stored)) as found:
         for sample, outcome in found:
+            if isinstance(outcome, str):
+                how.note(f"Note: {outcome}")
+                continue
             if isinstance(outcome, VideoError):
                 if how.strict:
                     raise outcome
@@ -145,14 +148,19 @@ def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
 
 def outcomes(
     model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
-) -> Generator[tuple[Sample, Logits | VideoError], None, None]:
-    """The logits of each sample, or why there are none; a thread reads ahead, also into the next video."""
+) -> Generator[tuple[Sample, Logits | VideoError | str], None, None]:
+    """The logits of each sample, or why there are none, and before them what of its video is missing.
+
+    A thread reads ahead, also into the next video.
+    """
     tallies: dict[str, Tally] = {}
     for sample, event in ahead(events(model, samples, protocol, stored)):
         if isinstance(event, VideoError):
             tallies = {}
             yield sample, event
-        elif event is None:
+        elif event is None or isinstance(event, str):
+            if event is not None:
+                yield sample, event
             yield sample, {stream: tally.logits().numpy() for stream, tally in tallies.items()}
             tallies = {}
         else:
@@ -163,8 +171,8 @@ def outcomes(
 
 def events(
     model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
-) -> Iterator[tuple[Sample, tuple[range, Clips] | VideoError | None]]:
-    """The inputs of each sample, one after the other, and then None, or an error."""
+) -> Iterator[tuple[Sample, tuple[range, Clips] | VideoError | str | None]]:
+    """The inputs of each sample, one after the other, and then None or what of it is missing; or an error."""
     for sample in samples:
         try:
             flow = None if stored is None else stored.open(sample.key, sample.path)
@@ -172,9 +180,10 @@ def events(
                 raise DatasetError(
                     f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it"
                 )
-            for view in model.views(sample.path, protocol=protocol, flow=flow):
+            views = model.views(sample.path, protocol=protocol, flow=flow)
+            for view in views:
                 yield sample, view
-            yield sample, None
+            yield sample, views.source.loss()
         except VideoError as error:
             yield sample, error
 

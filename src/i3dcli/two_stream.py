@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from .class_names import fault_in_names
 from .clips import windows
 from .defaults import MODEL, STREAMS, TOP_K
 from .distributed import choose_device
-from .errors import CheckpointError, DatasetError, memory_errors, shown
+from .errors import CheckpointError, DatasetError, VideoWarning, memory_errors, shown
 from .flow.storage import FlowReader
 from .i3d import FEATURE_STRIDE, HEAD_POOL, I3D
 from .lists import numbered_classes
@@ -129,9 +130,13 @@ class TwoStream:
 
         Up to 250 frames the whole clip is one pass, as in the paper; of a longer video, windows of 250 frames, whose
         logits are averaged by their number of steps in time. A clip too short for the network is looped. `protocol`
-        has it see less of the video, or more of each frame.
+        has it see less of the video, or more of each frame. Warns with VideoWarning where frames are missing or damaged.
         """
-        return self.predict_views(self.views(video, protocol=protocol, flow=flow, progress=progress), features=features)
+        views = self.views(video, protocol=protocol, flow=flow, progress=progress)
+        prediction = self.predict_views(views, features=features)
+        if loss := views.source.loss():
+            warnings.warn(loss, VideoWarning, stacklevel=2)
+        return prediction
 
     @torch.inference_mode()
     def predict_views(self, views: Views, *, features: bool = False) -> Prediction:

@@ -142,7 +142,7 @@ class Views:
     def _count_frames(self) -> int:
         """How many there are; what the file claims is believed where that many can be reached."""
         claimed = self.source.estimated_frames
-        return claimed if claimed and self.source.read(claimed - 1, 1) else sum(1 for _ in self.source)
+        return claimed if claimed and self.source.read(claimed - 1, 1) else self.source.num_frames
 
     def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]], streams: Collection[str]) -> Clips:
         """The clip in each crop of the protocol."""
