@@ -186,6 +186,42 @@ def test_a_duration_counts_what_a_damaged_cluster_ends(tmp_path, name):
     assert frames == 12 and said(path) == (18, 30) and "that its duration claims" in loss
 
 
+def test_the_duration_of_a_file_that_starts_late_counts_from_there(tmp_path):
+    path = make(tmp_path / "v.flv", "flv", times=[10 + i / 25 for i in range(30)])
+    path.write_bytes(path.read_bytes()[: places(path)[20][0]])
+    assert read(path)[0] == 20 and said(path) == (10, 30)
+
+
+def test_fragments_that_are_passed_over_at_the_start_are_counted_by_their_bytes(tmp_path):
+    path = write_beside_sound(tmp_path / "v.mp4", "mpeg4", 0.1, movflags="frag_keyframe+empty_moov")
+    path.write_bytes(path.read_bytes().replace(b"moof", b"free", 1))  # 12 frames
+    assert read(path)[0] == 18 and said(path)[0] == pytest.approx(12, abs=6)
+
+
+def test_blocks_that_are_passed_over_at_the_start_are_counted_by_their_bytes(tmp_path):
+    path = write_beside_sound(tmp_path / "v.mkv", "mpeg4", 0.1, live="1")
+    data, spots = bytearray(path.read_bytes()), places(path)
+    start, end = (data.rindex(b"\xa3", 0, spots[i][0] + 1) for i in (0, 12))
+    data[start : start + 9] = b"\xec\x01" + (end - start - 9).to_bytes(7, "big")  # a void in place of all blocks between
+    path.write_bytes(data)
+    assert read(path)[0] == 18 and said(path)[0] == pytest.approx(12, abs=8)
+
+
+def test_transport_packets_that_are_lost_within_are_counted_by_the_clock(tmp_path):
+    path = make(tmp_path / "v.ts", "libx264")
+    data = path.read_bytes()
+    start, end = (188 * (places(path)[i][0] // 188) for i in (11, 20))
+    path.write_bytes(data[:start] + data[end:])
+    frames, _ = read(path)
+    assert 15 < frames < 25 and sum(said(path)) == pytest.approx(60 - frames, abs=3)
+
+
+def test_a_cut_within_a_transport_packet_is_a_damaged_frame(tmp_path):
+    path = make(tmp_path / "v.ts", "libx264")
+    path.write_bytes(path.read_bytes()[: 188 * 20 + 50])
+    assert "1 frame could not be decoded whole" in read(path)[1]
+
+
 def test_frames_that_no_decoder_gives_are_said(tmp_path):
     path = make(tmp_path / "v.mp4", "libx264")
     data = bytearray(path.read_bytes())

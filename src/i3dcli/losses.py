@@ -14,7 +14,7 @@ import av
 from .containers import Clock
 from .defaults import FPS
 from .errors import counted, shown
-from .unread import Holes, unread_after
+from .unread import Holes, unread_around
 
 SHARE = 0.1  # of the frames, from which on it is said that they are missing
 INDEXED = 2  # frames, likewise, where an index names each frame
@@ -130,7 +130,7 @@ class Pass:
         if index - self.packets >= INDEXED:
             missing = index - self.packets + undecoded
             return Loss(missing, self.frames + missing, "in its index are missing", self.damaged)
-        rest = unread_after(self.path, self.format, self.holes)
+        rest = unread_around(self.path, self.format, self.holes)
         unread = rest.size + (0 if self.format == "mov" else self.holes.total)
         more, what = self.after_end(unread > 0) + self.in_gaps(), "that its duration claims are missing"
         if not more:
@@ -151,7 +151,8 @@ class Pass:
         even = 1 / float(self.stream.average_rate or FPS)
         period = (self.last - self.start) / (self.packets - 1) if self.packets > 1 and self.last > self.start else even
         reached = max(self.end, self.last + period, self.end if own else self.others_end)
-        seconds = claimed - max(reached, reached - self.start)
+        late = max(0.0, self.start) if self.start < claimed else 0.0  # a start within the duration may be a part of it
+        seconds = claimed - (reached - self.start + late)
         missing = round(seconds / period)
         held = not own and seconds < 2 * max(self.steps, default=0) / TICKS
         sure = unread if self.format == "matroska" else not held

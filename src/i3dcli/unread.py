@@ -13,9 +13,12 @@ import numpy as np
 Bytes = mmap.mmap
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # RFC 9559
 MATROSKA_END = re.compile(rb"\x1c\x53\xbb\x6b|\x12\x54\xc3\x67|\x19\x41\xa4\x69|\x10\x43\xa7\x70|\x11\x4d\x9b\x74")  # of frames
+MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
 TRIFLE = 100  # bytes at the end of Matroska's frames that mean nothing
 BLOCK_END = 16  # bytes that may follow the frame in its group of elements, such as its duration
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with the file's properties; its size is 40 bytes on
+ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")  # the object with all packets
+ASF_PACKET = 1000  # bytes; the first one starts within so many of its object
 PS_PACKET = re.compile(rb"\x00\x00\x01[\xbd-\xef](..)", re.S)  # the start of a packet of a program stream, and its size
 PS_LONGEST = 1 << 17  # bytes from whose start on there must be one
 TS_SYNC = 0x47
@@ -31,7 +34,7 @@ class Holes:
 
     def __init__(self, least: int | None):
         self.least = least
-        self.position, self.end = -1, 0  # of the packets last seen
+        self.first, self.position, self.end = 0, -1, 0  # where the first packet is, and the last
         self.places = self.count = self.bytes = 0  # in the file, holes between them, bytes in these
 
     def before(self, position: int | None, size: int) -> int:
@@ -39,6 +42,7 @@ class Holes:
         if position is None or position == self.position:
             self.end += size
             return 0
+        self.first = self.first if self.places else position
         hole = position - self.end if self.places and self.least is not None and position - self.end > self.least else 0
         self.places += 1
         self.count += hole > 0
@@ -58,8 +62,8 @@ class Unread(NamedTuple):
     cut: bool = False
 
 
-def unread_after(path: str | Path, format: str, holes: Holes) -> Unread:
-    """What follows the last packet that was seen, or should follow in a file cut short; nothing where no one can tell."""
+def unread_around(path: str | Path, format: str, holes: Holes) -> Unread:
+    """What is before the first packet that was seen or after the last one, and should be; nothing where no one can tell."""
     find = FINDERS.get(format)
     if find is None:
         return Unread()
@@ -70,8 +74,10 @@ def unread_after(path: str | Path, format: str, holes: Holes) -> Unread:
         return Unread()
 
 
-def after_matroska(data: Bytes, holes: Holes) -> Unread:
-    """Up to what may follow the frames: Cues, Tags, Attachments, Chapters, SeekHead; and up to the end of the Segment."""
+def around_matroska(data: Bytes, holes: Holes) -> Unread:
+    """Up to what may follow the frames: Cues, Tags, Attachments, Chapters, SeekHead; and up to the end of the Segment; and
+    between the start of the first Cluster and its first frame.
+    """
     after = MATROSKA_END.search(data, max(0, holes.position))
     unread = max(0, (after.start() if after else len(data)) - holes.end)  # packets are larger than in the file if compressed
     segment = data.find(MATROSKA_SEGMENT, 0, 4096) + len(MATROSKA_SEGMENT)
@@ -81,21 +87,26 @@ def after_matroska(data: Bytes, holes: Holes) -> Unread:
         unknown = (1 << 7 * length) - 1
         size = int.from_bytes(data[segment : segment + length], "big") & unknown
         lacking = 0 if size == unknown else max(0, segment + length + size - len(data))
-    size = unread + lacking
-    return Unread(size if size > TRIFLE else 0, lacking > 0 or (after is None and unread > BLOCK_END))
+    cluster = data.rfind(MATROSKA_CLUSTER, 0, holes.first)
+    before = 0 if cluster < 0 else holes.first - cluster
+    size = (unread + lacking if unread + lacking > TRIFLE else 0) + (before if before > TRIFLE else 0)
+    return Unread(size, lacking > 0 or (after is None and unread > BLOCK_END))
 
 
-def after_fragments(data: Bytes, holes: Holes) -> Unread:
-    """From the next fragment of an MP4 on."""
-    moof = data.find(b"moof", holes.end)
-    return Unread() if moof < 0 else Unread(len(data) - moof)
+def around_fragments(data: Bytes, holes: Holes) -> Unread:
+    """From the next fragment of an MP4 on, and those before the one that has the first frame."""
+    after = data.find(b"moof", holes.end)
+    fragmented = data.find(b"moof", 0, holes.first) >= 0
+    before = data.rfind(b"mdat", 0, holes.first) - data.find(b"mdat", 0, holes.first) if fragmented else 0
+    return Unread((0 if after < 0 else len(data) - after) + before)
 
 
-def after_asf(data: Bytes, holes: Holes) -> Unread:
-    """Up to the size that its header gives for the file."""
-    properties = data.find(ASF_FILE, 0, 4096)
+def around_asf(data: Bytes, holes: Holes) -> Unread:
+    """Up to the size that its header gives for the file, and between the start of the frames and the first of them."""
+    properties, start = data.find(ASF_FILE, 0, 4096), data.find(ASF_DATA, 0, max(0, holes.first))
     lacking = 0 if properties < 0 else int.from_bytes(data[properties + 40 : properties + 48], "little") - len(data)
-    return Unread(max(0, lacking), lacking > 0)
+    before = 0 if start < 0 else holes.first - start
+    return Unread(max(0, lacking) + (before if before > ASF_PACKET else 0), lacking > 0)
 
 
 def after_ogg(data: Bytes, holes: Holes) -> Unread:
@@ -145,9 +156,9 @@ def outside_transport_packets(data: Bytes, holes: Holes) -> Unread:
 
 
 FINDERS: Mapping[str, Callable[[Bytes, Holes], Unread]] = {
-    "matroska": after_matroska,
-    "mov": after_fragments,
-    "asf": after_asf,
+    "matroska": around_matroska,
+    "mov": around_fragments,
+    "asf": around_asf,
     "ogg": after_ogg,
     "gif": after_gif,
     "mpeg": after_program_stream,
