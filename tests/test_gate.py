@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from commands import one_line
 
 from i3dcli import stopping, zoo
+from i3dcli.__main__ import BUG, run
 from i3dcli.cli import main
 from i3dcli.gate import say
 from i3dcli.scores import Scores, write_scores
@@ -151,6 +152,45 @@ def test_ctrl_c_is_130_and_a_line_of_what_is_kept_in_every_command(where, argume
     weights = ["--rgb", str(quick["rgb"]), "--device", "cpu"] if arguments[:2] == ["predict", "v"] else []
     result = CliRunner().invoke(main, [*arguments, *weights])
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", f"Interrupted: {kept}\n")
+
+
+def test_of_the_processes_of_torchrun_the_first_one_tells(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    result = listing(monkeypatch, KeyboardInterrupt())
+    assert (result.exit_code, result.stderr) == (130, "")
+
+
+def test_a_fault_of_ours_ends_with_a_line_that_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("i3dcli.cli.main", lambda **how: {}["bug"])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1 and lines[-2:] == ["KeyError: 'bug'", BUG.rstrip()]
+
+
+@posix
+def test_a_process_that_is_interrupted_cleans_up_and_waits_for_no_thread(monkeypatch):
+    def half_way():
+        try:
+            yield
+        finally:
+            done.append("cleaned")
+
+    def interrupted(**how):
+        frames = half_way()
+        next(frames)
+        raise Interrupted(signal.SIGTERM)
+
+    done = []
+    monkeypatch.setattr("i3dcli.cli.main", interrupted)
+    monkeypatch.setattr(os, "_exit", done.append)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        ending.clear()
+    assert done == ["cleaned", 143]
 
 
 def listing(monkeypatch, error):
