@@ -1,5 +1,6 @@
 import random
 import re
+import struct
 import warnings
 
 import av
@@ -74,24 +75,38 @@ def test_nothing_is_said_of_uneven_times(tmp_path, suffix, codec, times):
     assert read(path) == (len(TIMES[times]), None)
 
 
-def write_beside_sound(path, codec, seconds, **options):
+def write_beside_sound(path, codec, seconds, *, sound="mp2", **options):
     """30 frames at 25 frames per second, and sound of so many seconds."""
     with av.open(str(path), "w", options=options) as out:
-        video, sound = out.add_stream(codec, rate=25), out.add_stream("mp2", rate=48000)
+        video, sound = out.add_stream(codec, rate=25), out.add_stream(sound, rate=44100)
         video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
         sound.layout = "mono"
         packets = []
         for frame in moving(30, 32, 48):
             packets += video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-        for start in range(0, int(48000 * seconds), 1152):
+        for start in range(0, int(44100 * seconds), 1152):
             noise = np.random.default_rng(start).integers(-9999, 9999, (1, 1152)).astype(np.int16)
             samples = av.AudioFrame.from_ndarray(noise, format="s16", layout="mono")
-            samples.sample_rate, samples.pts = 48000, start
+            samples.sample_rate, samples.pts = 44100, start
             packets += sound.encode(samples)
         packets += video.encode(None) + sound.encode(None)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
     return path
+
+
+@pytest.mark.parametrize("seconds", [0.3, 4])
+def test_nothing_is_said_of_sound_that_is_longer_where_only_the_file_has_a_duration(tmp_path, seconds):
+    assert read(write_beside_sound(tmp_path / "v.flv", "flv", seconds, sound="pcm_s16le")) == (30, None)
+
+
+def test_nothing_is_said_of_a_last_picture_that_stays(tmp_path):
+    path = make(tmp_path / "v.mkv", "libx264")
+    data = bytearray(path.read_bytes().replace(b"DURATION", b"LASTING\0"))
+    duration = data.index(b"\x44\x89\x88") + 3
+    data[duration : duration + 8] = struct.pack(">d", 9000)  # milliseconds
+    path.write_bytes(data)
+    assert read(path) == (30, None)
 
 
 @pytest.mark.parametrize("seconds", [0.3, 4])

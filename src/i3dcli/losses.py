@@ -89,7 +89,7 @@ class Pass:
         self.start, self.last, self.end = min(self.start, start), max(self.last, start), max(self.end, end)
         time = start if packet.dts is None else packet.dts * base
         if self.latest is not None and time > self.latest:
-            step = round(TICKS * (time - self.latest))
+            step = max(1, round(TICKS * (time - self.latest)))
             self.steps[step] += 1
             if self.hole if self.format != "mpegts" else not packet.is_keyframe:
                 self.gaps[step] += 1
