@@ -114,6 +114,9 @@ class Tally:
         print(f"\n{self.title:24}{'tried':>8}" + "".join(f"{verdict:>12}" for verdict in columns))
         for name, counts in [*sorted(self.rows.items()), ("all", total)]:
             print(f"{name:24}{counts.total():8}" + "".join(f"{counts[verdict]:12}" for verdict in columns))
+        if lost := self.examples["silent"]:
+            ways = {way: sum(f", {way}: " in text for text in lost) for way in trials.WAYS}
+            print("silent by way: " + ", ".join(f"{way} {count}" for way, count in ways.items()))
         print(f"at most {self.most_frames} frames, {self.slowest:.1f} s, {self.largest:.2f} GiB")
 
     def line(self) -> str:

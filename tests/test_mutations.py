@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 
+import mutations
 import numpy as np
 import pytest
 import trials
@@ -52,7 +53,7 @@ def tried(function, inputs, count, **options):
 
 def test_a_damaged_video_is_read_whole_or_noted_or_refused_in_one_line(inputs):
     outcomes, wrong = tried(trials.video, inputs, 216, ways=["the path of predict"], shares=[1])
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert outcomes["right"] >= 60 and outcomes["noted"] >= 40 and outcomes["refused"] >= 30
     assert outcomes["traceless"] <= 5 and outcomes["inflated"] <= 5
 
@@ -67,36 +68,34 @@ def test_nothing_is_said_of_whole_videos(inputs, tmp_path):
 
 def test_extract_flow_tells_of_damage_and_leaves_what_is_not_its_own(inputs):
     outcomes, wrong = tried(trials.video, inputs, 18, seed=1, ways=["i3d extract-flow"], shares=[1])
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert outcomes["right"] >= 3 and outcomes["refused"] >= 2
 
 
 def test_a_hostile_checkpoint_gives_finite_numbers_or_is_refused_in_one_line(inputs):
     outcomes, wrong = tried(trials.checkpoint, inputs, 70)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert outcomes["right"] >= 7 and outcomes["refused"] >= 40
 
 
 def test_a_hostile_list_is_read_or_refused_in_one_line(inputs):
     outcomes, wrong = tried(trials.labels, inputs, 80, ways=["dataset"])
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert outcomes["right"] >= 25 and outcomes["refused"] >= 20
 
 
 def test_names_of_classes_are_read_or_refused_in_one_line(inputs):
     outcomes, wrong = tried(trials.labels, inputs, 20, ways=["labels"])
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert outcomes["right"] >= 4 and outcomes["refused"] >= 6
 
 
 def test_no_name_of_a_video_costs_anybody_a_file(inputs):
     outcomes, wrong = tried(trials.names, inputs, 8)
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert outcomes["right"] >= 4
 
 
 def test_the_same_seed_makes_the_same_input(inputs):
-    import mutations
-
     made = [mutations.mutant(np.random.default_rng(5), inputs.originals[0], inputs.originals).data for _ in range(2)]
     assert made[0] == made[1] != inputs.originals[0].data
