@@ -132,11 +132,12 @@ def doubled(depth):
     return value
 
 
+DOUBLED = doubled(40)
 NUMBERS = (0, -1, 1e-9, 1e9, math.inf, -math.inf, math.nan, 1e308, 2**31, 2**63, 10**30, 10**400, 0.5, -0.0)
 OTHERS = (
     *(True, None, "25", "", [], {}, b"x", (1,), "a\nError: all is well", "\x1b[31mred", "\u202egnp", "x" * 10**6, "\ud800"),
     *(torch.ones(3), {"a": {"b": []}}, ["run", "run", "run"], ["a\nb", "\x1b[2J", "\u202ec"], ["a"] * 10**5, [1, 2, 3]),
-    *(doubled(40), ["", " ", "\0"], ["=1+1", "@x", "-y"], {1: 2}, 1 + 2j),
+    *(DOUBLED, ["", " ", "\0"], ["=1+1", "@x", "-y"], {1: 2}, 1 + 2j),
 )
 FIELDS = ("version", "stream", "num_classes", "classes", "width", "preprocessing", "tool", "training", "format", "state_dict")
 TVL1_FIELDS = tuple(vars(Preprocessing().flow_parameters))
@@ -155,7 +156,7 @@ def changed_metadata(rng, path, wholes):
     key = str(rng.choice(keys))
     values = NUMBERS if rng.random() < 0.6 and key != "classes" else OTHERS
     value = values[int(rng.integers(len(values)))]
-    what = f"{key} = {repr(value)[:40] if value is not OTHERS[-4] else 'a doubled list'}"
+    what = f"{key} = {'a doubled list' if value is DOUBLED else repr(value)[:40]}"
     if rng.random() < 0.1:
         what = f"no {key}"
         where.pop(key, None)
