@@ -102,11 +102,16 @@ def around_fragments(data: Bytes, holes: Holes) -> Unread:
 
 
 def around_asf(data: Bytes, holes: Holes) -> Unread:
-    """Up to the size that its header gives for the file, and between the start of the frames and the first of them."""
+    """Up to the size that its header gives for the file, and between the start of the frames and the first of them.
+
+    In a file that is longer than its header says, what follows the last frame is no index.
+    """
     properties, start = data.find(ASF_FILE, 0, 4096), data.find(ASF_DATA, 0, max(0, holes.first))
-    lacking = 0 if properties < 0 else int.from_bytes(data[properties + 40 : properties + 48], "little") - len(data)
+    size = 0 if properties < 0 else int.from_bytes(data[properties + 40 : properties + 48], "little")
+    lacking = max(0, size - len(data))
+    behind = len(data) - holes.end if 0 < size < len(data) else 0
     before = 0 if start < 0 else holes.first - start
-    return Unread(max(0, lacking) + (before if before > ASF_PACKET else 0), lacking > 0)
+    return Unread(lacking + max(0, behind) + (before if before > ASF_PACKET else 0), lacking > 0)
 
 
 def after_ogg(data: Bytes, holes: Holes) -> Unread:
