@@ -252,7 +252,7 @@ def hostile_names(rng):
 def is_named(name, form):
     """Whether a folder that holds a video of this name, or a list with this line, names it; hidden folders are passed over."""
     if form == "folder":
-        return not any(part.startswith(".") for part in name.split("/")[:-1])
+        return os.path.basename(name) != ".mp4" and not any(part.startswith(".") for part in name.split("/")[:-1])
     return form == "files" or (name.strip() == name and not name.startswith(("#", "@")) and name.splitlines() == [name])
 
 

@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from media import moving, write_video
 
-from i3dcli import I3DError, VideoError
-from i3dcli.claims import MARK, Claims, Failures
+from i3dcli import VideoError
+from i3dcli.claims import MARK, Claims
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.files import Found
@@ -327,12 +327,21 @@ def test_a_cut_line_in_the_record_of_failures_is_passed_over(tmp_path):
     assert lines[1] == b'{"file": "cl\xe9'
 
 
-def test_a_folder_in_place_of_the_record_of_failures_is_one_line(tmp_path):
-    strangers(tmp_path / "out" / "failures.jsonl")
-    with pytest.raises(
-        I3DError, match=r"^cannot read: .*failures.jsonl: Is a directory; move it away, or choose another --out$"
-    ):
-        Failures(tmp_path / "out", [])
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_the_record_of_failures_is_no_file_of_others(tmp_path, kind):
+    out, name = strangers(tmp_path / "out"), "failures.jsonl"
+    if kind == "folder":
+        strangers(out / name)
+    elif kind == "file":
+        (out / name).write_text('{"mine": 1}\n')
+    else:
+        (out / name).symlink_to("nowhere")
+    before = contents(out)
+    for _ in range(2):
+        assert extract(clip(tmp_path / "x.mp4"), tmp_path / "absent.mp4", "--out", out).exit_code == 1
+    lines = (out / "failures-2.jsonl").read_text().splitlines()
+    assert [json.loads(line)["file"] for line in lines] == [str(tmp_path / "absent.mp4")]
+    assert before.items() <= contents(out).items() and (out / name).is_symlink() == (kind == "link")
 
 
 def test_a_reader_looks_where_a_writer_may_have_put_it(tmp_path):

@@ -48,6 +48,13 @@ def test_no_name_is_a_pattern_or_an_address(tmp_path, name, monkeypatch):
     assert brightness(name) == [50, 50]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_short_transport_stream_is_one(tmp_path, count):
+    path = write_video(tmp_path / "v.ts", moving(count, 36, 48), codec="mpeg2video")
+    video = Video(path, short_side=32)
+    assert (sum(1 for _ in video), video.loss()) == (count, None)
+
+
 def test_pictures_with_patterns_for_names_are_those_pictures(tmp_path):
     for i, frame in enumerate(numbered(3)):
         cv2.imwrite(str(tmp_path / "picture.png"), frame)

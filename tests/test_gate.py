@@ -300,3 +300,15 @@ def test_a_signal_that_is_ignored_stays_so():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_line_that_nobody_could_read_is_shown_by_its_ends():
+    name = "x" * 5000
+    result = CliRunner().invoke(main, ["predict", name, "--rgb", "none.pt", "--model", "m"])
+    assert result.exit_code == 2 and len(result.stderr) < 300
+    result = CliRunner().invoke(main, ["predict", "a.mp4", "--rgb", name])
+    start, end = result.stderr.split(" … ")
+    assert (
+        result.exit_code == 1 and start.startswith("Error: cannot read weights: xxx") and end.endswith("checkpoint's .index\n")
+    )
+    assert len(result.stderr) < 2100

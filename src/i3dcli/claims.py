@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
@@ -19,9 +20,10 @@ from pathlib import Path
 from .errors import I3DError, VideoError, shown
 from .files import FLOW_SIDECAR, Found, atomic_write, locked
 from .flow.storage import read_sidecar
-from .places import FAILURES, Place, candidates, lies_where, made_from
+from .places import Place, candidates, lies_where, made_from
 
 MARK = ".i3d"  # in a folder to work in, which tells that it is ours
+SEARCHED_LINES = 1000  # of a record of failures for one that is; others may be cut off
 OUR_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|img_\d{5,}\.jpg|flow\.(zip|npy|mp4|json)")
 
 
@@ -223,11 +225,15 @@ def sync(folder: Path) -> None:
 
 
 class Failures:
-    """`failures.jsonl` in the output folder: {"file", "reason"} of each video whose last try failed, from all processes."""
+    """`failures.jsonl` in the output folder: {"file", "reason"} of each video whose last try failed, from all processes.
+
+    Where something else has that name, it is `failures-2.jsonl`, and so on.
+    """
 
     def __init__(self, out: Path, videos: Sequence[Path]):
-        """Forget what is recorded of `videos`, as they are tried again. Raises I3DError for a folder of that name."""
-        self.path = out / FAILURES
+        """Forget what is recorded of `videos`, as they are tried again. Raises I3DError."""
+        names = (f"failures{f'-{number}' * (number > 1)}.jsonl" for number in itertools.count(1))
+        self.path = next(path for path in map(out.joinpath, names) if not os.path.lexists(path) or is_failures(path))
         again = {shown(video) for video in videos}
         with locked(out, wait=True):
             before = self._lines()
@@ -257,6 +263,15 @@ class Failures:
                 temporary.write_text("\n".join(lines) + "\n", "utf-8", errors="surrogateescape")
         elif before and not lines:
             self.path.unlink()
+
+
+def is_failures(path: Path) -> bool:
+    """Whether a file is a record of failures: a line of it is, or there is none."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        lines = [line.decode("utf-8", "surrogateescape") for line in itertools.islice(file, SEARCHED_LINES)]
+    return not lines or any(failed_file(line) is not None for line in lines)
 
 
 def failed_file(line: str) -> str | None:

@@ -26,6 +26,7 @@ LONGEST_STILL = 30.0  # seconds that frames stay on average; slower slide shows 
 HIGHEST_RATE = 1000.0  # frames per second
 MAX_CONTRADICTION = 10  # how many times slower than its main header an AVI's stream may be
 TIMED = frozenset({"asf", "flv", "matroska"})  # formats with a duration of their own beside the frames' times
+TS_PACKET, TS_SYNC = 188, b"G"  # bytes of a packet of a transport stream, and the first of them
 MAX_DEMUX_ERRORS = 100  # in one file; what lies behind one is often whole
 
 av.logging.set_level(av.logging.PANIC)  # FFmpeg's own messages; what matters is raised or counted
@@ -79,8 +80,12 @@ def opened(path: str | Path, descriptor: int) -> av.container.InputContainer:
         address, options = f"file:{os.fspath(path)}", {"protocol_whitelist": "file", "pattern_type": "none"}
     options["format_whitelist"] = formats()
     os.lseek(descriptor, 0, os.SEEK_SET)
+    is_transport_stream = (
+        os.read(descriptor, 2 * TS_PACKET)[::TS_PACKET] == TS_SYNC * 2
+    )  # a short one is taken for a raw stream
+    os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        return av.open(address, metadata_errors="ignore", options=options)
+        return av.open(address, format="mpegts" if is_transport_stream else None, metadata_errors="ignore", options=options)
     except (av.InvalidDataError, av.EOFError):  # the latter of short files that are taken for something else
         named = NAMED.get(Path(path).suffix.lower())
         if named is None:

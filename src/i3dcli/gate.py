@@ -20,6 +20,7 @@ from .stopping import Interrupted, ended_by_signals
 
 NAMED = 20  # missing videos, each with a line of its own
 MEMORY_ADVICE = "look at smaller pictures or fewer frames at once, or end other programs"
+LONGEST_LINE = 2000  # characters on standard error
 NUMBERS = "i3d-numbers"  # how streams treat letters that they lack
 LIKENESS = {"–": "-", "’": "'", "→": "->", "…": "...", "×": "x"}  # of what this package prints, for old consoles
 
@@ -161,7 +162,7 @@ def say(text: str, *, err: bool = False, exact: bool = False) -> None:
     """
     from tqdm import tqdm
 
-    text = shown(text) if err else text
+    text = in_brief(shown(text)) if err else text
 
     if sys.stdout is None and not err:
         raise I3DError("cannot print: standard output: it is closed; send it to a file")
@@ -177,6 +178,12 @@ def say(text: str, *, err: bool = False, exact: bool = False) -> None:
             raise
         silence_full_stdout()
         raise I3DError(f"cannot print: standard output: {error.strerror}; make room, or send it elsewhere") from error
+
+
+def in_brief(line: str) -> str:
+    """A line that people can read: of a longer one, the start and the end, where an error says what to do."""
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
 
 
 def in_likeness(text: str, encoding: str) -> str:

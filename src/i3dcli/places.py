@@ -22,7 +22,7 @@ from typing import Any
 from .file_names import is_video_name
 from .files import FLOW_SIDECAR, Found, picture_paths, shortened, source_bytes
 
-FAILURES = "failures.jsonl"  # the record of failures at the top of an output folder
+FAILURES = re.compile(r"failures(-\d+)?\.jsonl")  # names of the record of failures, at the top of an output folder
 HASHED = re.compile(r"~[0-9a-f]{16}$")  # ends the names of places that are at the top of the folder
 RESERVED = re.compile(rf"\.*|{re.escape(FLOW_SIDECAR)}|\..*\.(partial|old|tmp)", re.IGNORECASE)  # names that we use besides
 LONGEST_NAME = 255 - len("..partial")  # bytes, as file systems allow 255, and the folder to work in has a longer name
@@ -104,7 +104,7 @@ def is_usable(place: Place) -> bool:
         bool(names)
         and not place.is_absolute()
         and all(map(is_usable_name, names))
-        and folded_name(names[0]) != FAILURES
+        and not FAILURES.fullmatch(folded_name(names[0]))
         and not HASHED.search(names[0])
     )
 
