@@ -171,7 +171,7 @@ def is_absurd(path):
     content = torch.load(path, weights_only=True)
     found = [value for key, value in content["preprocessing"].items() if not key.startswith("flow_")]
     found += [content["width"], content["preprocessing"]["flow_bound"]]
-    found += [value for key, value in (content["preprocessing"]["flow_parameters"] or {}).items() if key != "median"]
+    found += [value for key, value in (content["preprocessing"].get("flow_parameters") or {}).items() if key != "median"]
     return any(type(value) not in (int, float) or not SENSIBLE[0] <= value <= SENSIBLE[1] for value in found)
 
 

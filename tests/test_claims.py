@@ -234,6 +234,17 @@ def test_the_flow_of_a_video_is_no_output_folder(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_folder_with_a_sidecar_of_others_is_an_output_folder(tmp_path, kind):
+    out = strangers(tmp_path / "out")
+    strangers(out / "flow.json") if kind == "folder" else (out / "flow.json").write_text(
+        '[{"id": "a flow of another program"}]'
+    )
+    before = contents(out)
+    assert extract(clip(tmp_path / "x.mp4"), "--out", out).stderr == "1 extracted\n"
+    assert before.items() <= contents(out).items()
+
+
 def test_a_linked_place_stays_a_link(tmp_path):
     video = clip(tmp_path / "x.mp4")
     extract(video, "--out", tmp_path / "out")

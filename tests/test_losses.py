@@ -312,3 +312,38 @@ def test_damaged_pictures_of_a_folder_are_counted_once_however_often_they_are_re
     for _ in range(3):
         video.read(3, 4)
     assert video.loss() == f"damaged video: {tmp_path}: 1 frame could not be decoded whole; copy or download it again"
+
+
+def test_a_page_of_ogg_that_is_left_out_is_counted_by_what_its_header_says(tmp_path):
+    path = write_video(tmp_path / "v.ogv", moving(60, 32, 40), codec="libvpx")
+    data = path.read_bytes()
+    pages = [match.start() for match in re.finditer(b"OggS", data)]
+    cut_off = tmp_path / "cut.ogv"
+    cut_off.write_bytes(data[: pages[-1] + 60])  # the header of the last page, and no more
+    wrong = tmp_path / "wrong.ogv"
+    wrong.write_bytes(data[: pages[-1] + 60] + bytes([data[pages[-1] + 60] ^ 1]) + data[pages[-1] + 61 :])  # for its checksum
+    for video in (Video(cut_off, short_side=32), Video(wrong, short_side=32)):
+        frames = sum(1 for _ in video)
+        missing, claimed = map(int, re.findall(r"(\d+) of the (\d+) frames that its size suggests", video.loss())[0])
+        assert frames < 54 and claimed == frames + missing and 54 <= claimed <= 66
+
+
+def test_frames_before_the_first_that_can_be_read_of_matroska_are_missed(tmp_path):
+    path = write_video(tmp_path / "v.mkv", moving(60, 32, 40), fps=5)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\x1f\x43\xb6\x75")] ^= 0xFF  # the first Cluster is none any more
+    path.write_bytes(data)
+    video = Video(path, fps=None, short_side=32)
+    frames = sum(1 for _ in video)
+    assert frames < 54 and "frames that its " in video.loss()
+
+
+def test_frames_that_follow_each_other_faster_than_the_movie_is_long_are_told(tmp_path):
+    path = write_video(tmp_path / "v.mp4", moving(24, 32, 40))
+    assert (lambda video: (sum(1 for _ in video), video.loss()))(Video(path, short_side=32)) == (24, None)
+    data = bytearray(path.read_bytes())
+    scale = data.index(b"mdhd") + 16
+    data[scale : scale + 4] = (2 * int.from_bytes(data[scale : scale + 4], "big")).to_bytes(4, "big")
+    path.write_bytes(data)
+    video = Video(path, short_side=32)
+    assert sum(1 for _ in video) == 12 and "its header claims 0.96 seconds, its frames 0.48;" in video.loss()

@@ -178,7 +178,8 @@ def names(inputs, number, *, seed=0, tell=lambda found: None):
         if gone:
             found.verdict, found.said = "lost", f"destroyed: {gone[0].relative_to(out)}: {seen.said}"
             break
-        done = {sidecar.parent: strangers.tree(sidecar.parent) for sidecar in out.rglob("flow.json") if sidecar.is_file()}
+        sidecars = [path for path in out.rglob("flow.json") if path.is_file() and not strangers.is_theirs(path, out, files)]
+        done = {sidecar.parent: strangers.tree(sidecar.parent) for sidecar in sidecars}
     if found.verdict not in ("lost", "mute", "traceback", "memory"):
         wanted = [path for path, name in zip(paths, relative, strict=True) if hostile_lists.is_named(name, form)]
         found.verdict, found.said = whole_or_not(inputs, found, out, forms[form], wanted, done, errors, files)

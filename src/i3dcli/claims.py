@@ -195,8 +195,11 @@ def names_of_ours(folder: Path) -> set[str] | None:
 def is_ours(folder: Path) -> bool:
     """Whether a folder is one that we work or worked in: empty, marked, or finished."""
     names = names_of_ours(folder)
-    if not names or MARK in names:
-        return names is not None
+    return is_flow(folder) if names and MARK not in names else names is not None
+
+
+def is_flow(folder: Path) -> bool:
+    """Whether a folder holds a sidecar of ours."""
     with contextlib.suppress(VideoError):
         return str(read_sidecar(folder).get("tool")).startswith("i3d ")
     return False

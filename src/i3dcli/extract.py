@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import __version__
-from .claims import Claims, Failures
+from .claims import Claims, Failures, is_flow
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
@@ -100,7 +100,7 @@ def extract_videos(
     """
     out = Path(out)
     make_folder(out)
-    if (out / FLOW_SIDECAR).exists():
+    if is_flow(out):
         raise I3DError(f"cannot write: {shown(out)}: it is the flow of one video; give the folder above it, or another --out")
     videos, unnamed = find_all(inputs)
     claims = Claims(out, frozenset(path_hash(found.path) for found in videos))

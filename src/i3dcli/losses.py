@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 
-from .containers import Clock
+from .containers import Clock, movie_seconds
 from .defaults import FPS
 from .errors import counted, shown
 from .unread import Holes, unread_around
@@ -41,13 +41,14 @@ class Loss:
     claimed: int = 0
     what: str = ""
     damaged: int = 0
+    contradiction: str | None = None  # between what the file claims in two places
 
     def sentence(self, path: str | Path, *, fault: str | None = None) -> str | None:
         """One line that says what is missing, and what else is the `fault` of the file; None where it is whole."""
         found = [f"{self.missing} of the {counted(self.claimed, 'frame')} {self.what}"] if self.missing else []
         if self.damaged and not self.missing:
             found = [f"{counted(self.damaged, 'frame')} could not be decoded whole"]
-        found += [fault] if fault else []
+        found += [text for text in (self.contradiction, fault) if text]
         return f"damaged video: {shown(path)}: {', and '.join(found)}; copy or download it again" if found else None
 
 
@@ -138,14 +139,23 @@ class Pass:
         missing = undecoded + more
         claimed = self.frames + missing
         what = what if more else "in it could not be decoded"
-        return Loss(missing if missing >= SHARE * claimed else 0, claimed, what, max(self.damaged, int(rest.cut)))
+        missing = missing if missing >= SHARE * claimed else 0
+        return Loss(missing, claimed, what, max(self.damaged, int(rest.cut)), None if missing else self.contradiction())
+
+    def contradiction(self) -> str | None:
+        """Where the times of frames leave out a part of the movie, although all are there, what says so: MP4's movie header."""
+        movie = movie_seconds(self.path) if self.format == "mov" else None
+        seconds = max(self.end, self.others_end)
+        if movie is None or not 0 < seconds < (1 - SHARE) * movie:
+            return None
+        return f"its header claims {movie:.4g} seconds, its frames {seconds:.4g}"
 
     def after_end(self, unread: bool) -> int:
         """How many frames should follow the last one that was read, by the duration that the file claims.
 
         Where the last picture may just stay for longer, as in Matroska, there must be bytes left that are `unread`.
         """
-        own, claimed = claimed_seconds(self.container, self.stream, self.format)
+        own, claimed = self.claimed_seconds()
         if claimed is None or self.last < self.start:
             return 0
         even = 1 / float(self.stream.average_rate or FPS)
@@ -166,21 +176,22 @@ class Pass:
         period = next(step for step, count in sorted(self.steps.items()) if (seen := seen + count) >= middle)
         return sum(count * (round(step / period) - 1) for step, count in self.gaps.items() if period < step < LONGEST_GAP)
 
-
-def claimed_seconds(container: av.container.InputContainer, stream: av.VideoStream, format: str) -> tuple[bool, float | None]:
-    """The duration that a file claims, and whether it is that of the video alone."""
-    if format == "avi" and stream.frames and stream.average_rate:
-        return True, float(stream.frames / stream.average_rate)  # FFmpeg's duration is made shorter where the file is
-    if format in OWN_DURATION and stream.duration and stream.time_base:
-        return True, float(stream.duration * stream.time_base)
-    if format in NO_DURATION or not container.duration:
-        return False, None
-    whole = container.duration / 1e6
-    tag = TIME.fullmatch(stream.metadata.get("DURATION", ""))  # of Matroska, as FFmpeg and mkvmerge write it
-    if tag is None:
-        return False, whole
-    hours, minutes, seconds = map(float, tag.groups())
-    return True, min(whole, 3600 * hours + 60 * minutes + seconds)
+    def claimed_seconds(self) -> tuple[bool, float | None]:
+        """The duration that the file claims, and whether it is that of the video alone."""
+        container, stream = self.container, self.stream
+        whole = container.duration / av.time_base if container.duration else None
+        if self.format == "avi" and stream.frames and stream.average_rate:
+            return True, float(stream.frames / stream.average_rate)  # FFmpeg's duration is made shorter where the file is
+        if self.format in OWN_DURATION and stream.duration and stream.time_base:
+            return True, float(stream.duration * stream.time_base)
+        if self.format in NO_DURATION:
+            return False, None
+        tag = TIME.fullmatch(stream.metadata.get("DURATION", ""))  # of Matroska, as FFmpeg and mkvmerge write it
+        if tag is None:
+            return False, whole
+        hours, minutes, seconds = map(float, tag.groups())
+        tagged = 3600 * hours + 60 * minutes + seconds
+        return True, tagged if whole is None else min(whole, tagged)
 
 
 def shows_nothing(stream: av.VideoStream, packet: av.Packet[Any]) -> bool:

@@ -14,6 +14,12 @@ Bytes = mmap.mmap
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"  # RFC 9559
 MATROSKA_END = re.compile(rb"\x1c\x53\xbb\x6b|\x12\x54\xc3\x67|\x19\x41\xa4\x69|\x10\x43\xa7\x70|\x11\x4d\x9b\x74")  # of frames
 MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+MATROSKA_HEADERS = (  # elements that may come before the frames; SeekHead, Info, Tracks, Tags, Cues, …, Void, CRC-32
+    *(b"\x11\x4d\x9b\x74", b"\x15\x49\xa9\x66", b"\x16\x54\xae\x6b", b"\x12\x54\xc3\x67", b"\x1c\x53\xbb\x6b"),
+    *(b"\x19\x41\xa4\x69", b"\x10\x43\xa7\x70", b"\xec", b"\xbf"),
+)
+MATROSKA_BLOCKS = (b"\xa3", b"\xa0")  # SimpleBlock, BlockGroup
+OGG_PAGE, OGG_HEADER = b"OggS", 27  # how a page starts, and the bytes before the lengths of its segments
 TRIFLE = 100  # bytes at the end of Matroska's frames that mean nothing
 BLOCK_END = 16  # bytes that may follow the frame in its group of elements, such as its duration
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with the file's properties; its size is 40 bytes on
@@ -76,21 +82,54 @@ def unread_around(path: str | Path, format: str, holes: Holes) -> Unread:
 
 def around_matroska(data: Bytes, holes: Holes) -> Unread:
     """Up to what may follow the frames: Cues, Tags, Attachments, Chapters, SeekHead; and up to the end of the Segment; and
-    between the start of the first Cluster and its first frame.
+    before the first frame all that is neither an element which describes the file nor the start of that frame's Cluster.
     """
     after = MATROSKA_END.search(data, max(0, holes.position))
     unread = max(0, (after.start() if after else len(data)) - holes.end)  # packets are larger than in the file if compressed
     segment = data.find(MATROSKA_SEGMENT, 0, 4096) + len(MATROSKA_SEGMENT)
-    lacking = 0
+    lacking = before = 0
     if len(MATROSKA_SEGMENT) <= segment <= len(data) - 8:
-        length = 9 - data[segment].bit_length()  # of the size that follows, which starts with as many zero bits less one
-        unknown = (1 << 7 * length) - 1
-        size = int.from_bytes(data[segment : segment + length], "big") & unknown
-        lacking = 0 if size == unknown else max(0, segment + length + size - len(data))
-    cluster = data.rfind(MATROSKA_CLUSTER, 0, holes.first)
-    before = 0 if cluster < 0 else holes.first - cluster
+        size, length = element_size(data, segment)
+        lacking = 0 if size is None else max(0, segment + length + size - len(data))
+        before = passed_over_in_matroska(data, segment + length, holes.first)
     size = (unread + lacking if unread + lacking > TRIFLE else 0) + (before if before > TRIFLE else 0)
-    return Unread(size, lacking > 0 or (after is None and unread > BLOCK_END))
+    begun = data[holes.end : holes.end + 1] in MATROSKA_BLOCKS
+    return Unread(size, lacking > 0 or (after is None and (begun or unread > BLOCK_END)))
+
+
+def passed_over_in_matroska(data: Bytes, start: int, first: int) -> int:
+    """How many bytes from the start of a Segment to its first frame are in no element that may be there."""
+    place, bytes_over = start, 0
+    while place < first:
+        name = data[place : place + 4]
+        described = next((prefix for prefix in MATROSKA_HEADERS if name.startswith(prefix)), None)
+        if described is None and name != MATROSKA_CLUSTER:
+            found = [
+                at for known in (*MATROSKA_HEADERS[:-2], MATROSKA_CLUSTER) if (at := data.find(known, place + 1, first)) > 0
+            ]
+            after = min(found, default=first)
+            bytes_over, place = bytes_over + after - place, after
+            continue
+        size, length = element_size(data, place + len(described or name))
+        inside = place + len(described or name) + length
+        after = inside + size if size is not None else data.find(MATROSKA_CLUSTER, inside, first)
+        if described is None and not inside <= after <= first:
+            return bytes_over + (first - inside if first - inside > TRIFLE else 0)  # the Cluster of the first frame
+        if not inside <= after <= first:
+            return bytes_over + first - inside  # an element that claims frames for itself
+        bytes_over += after - place if described is None else 0  # a Cluster that gave no frame
+        place = after
+    return bytes_over
+
+
+def element_size(data: Bytes, place: int) -> tuple[int | None, int]:
+    """The size of an element of Matroska that is written at a place, None if it is unknown, and how many bytes that takes."""
+    if place >= len(data) or not data[place]:
+        return None, 1
+    length = 9 - data[place].bit_length()  # as many zero bits less one come first
+    unknown = (1 << 7 * length) - 1
+    size = int.from_bytes(data[place : place + length], "big") & unknown
+    return None if size == unknown else size, length
 
 
 def around_fragments(data: Bytes, holes: Holes) -> Unread:
@@ -114,10 +153,35 @@ def around_asf(data: Bytes, holes: Holes) -> Unread:
     return Unread(lacking + max(0, behind) + (before if before > ASF_PACKET else 0), lacking > 0)
 
 
-def after_ogg(data: Bytes, holes: Holes) -> Unread:
-    """From the page after the last one that was read on."""
-    page = data.find(b"OggS", holes.end)
-    return Unread() if page < 0 else Unread(len(data) - page)
+def around_ogg(data: Bytes, holes: Holes) -> Unread:
+    """The pages with frames before the first one that was read and after the last, as long as they say they are."""
+    before, place = 0, 0
+    while 0 <= place < holes.first:
+        page = ogg_page(data, place)
+        before += page.size if page.has_frames else 0
+        place = data.find(OGG_PAGE, place + max(page.size, len(OGG_PAGE)))
+    after, place = 0, data.find(OGG_PAGE, holes.end)
+    while place >= 0:
+        page = ogg_page(data, place)
+        after, end = after + page.size, place + page.size
+        if end > len(data):
+            return Unread(before + after, True)
+        place = data.find(OGG_PAGE, max(end, place + len(OGG_PAGE)))
+    return Unread(before + after)
+
+
+class OggPage(NamedTuple):
+    """What the header of a page of Ogg says."""
+
+    size: int
+    has_frames: bool
+
+
+def ogg_page(data: Bytes, place: int) -> OggPage:
+    """The page at a place; RFC 3533, section 6. The position of headers is 0, and that of what ends on another page -1."""
+    lengths = data[place + OGG_HEADER : place + OGG_HEADER + (data[place + 26] if place + 26 < len(data) else 0)]
+    position = int.from_bytes(data[place + 6 : place + 14], "little", signed=True)
+    return OggPage(OGG_HEADER + len(lengths) + sum(lengths), position > 0)
 
 
 def after_gif(data: Bytes, holes: Holes) -> Unread:
@@ -164,7 +228,7 @@ FINDERS: Mapping[str, Callable[[Bytes, Holes], Unread]] = {
     "matroska": around_matroska,
     "mov": around_fragments,
     "asf": around_asf,
-    "ogg": after_ogg,
+    "ogg": around_ogg,
     "gif": after_gif,
     "mpeg": after_program_stream,
     "mpegts": outside_transport_packets,
