@@ -2,6 +2,8 @@
 
 import resource
 import signal
+import struct
+import zlib
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -42,13 +44,13 @@ def numbers(frames):
     return [round(float(np.asarray(frame).mean()) / 4) for frame in frames]
 
 
-def write_video(path, frames, *, fps=25, codec="mpeg4", pix_fmt="yuv420p", times=None, container=None, time_base=None):
+def write_video(path, frames, *, fps=25, codec="mpeg4", pix_fmt="yuv420p", times=None, container=None, options=None):
     """Encode RGB frames; `times` in seconds replace the even spacing of `fps`. Codec "ffv1" with "bgr0" in .mkv is lossless."""
     with av.open(str(path), "w", format=container) as out:
         stream = None
         for i, frame in enumerate(frames):
             if stream is None:
-                stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+                stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
                 stream.height, stream.width, _ = frame.shape
                 stream.pix_fmt = pix_fmt
                 stream.bit_rate = 4_000_000
@@ -73,16 +75,36 @@ def write_audio(path):
     return path
 
 
+# EXIF orientation → the first two rows of a display matrix without their third column: x' = a x + c y, y' = b x + d y
+DISPLAY = {
+    **{1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1)},
+    **{5: (0, 1, 1, 0), 6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0)},
+}
+
+
 def rotate(path, turns):
-    """Set the display matrix of an .mp4 to `turns` quarter turns counter-clockwise, in the bytes of its track header."""
+    """Set the display matrix of an .mp4 to `turns` quarter turns counter-clockwise."""
+    return set_matrix(path, DISPLAY[{0: 1, 1: 8, 2: 3, 3: 6}[turns % 4]])
+
+
+def set_matrix(path, matrix):
+    """Set the display matrix of an .mp4 to (a, b, c, d), in the bytes of its track header."""
     data = bytearray(path.read_bytes())
-    matrix = data.index(b"tkhd") + 4 + 4 + 4 * 5 + 4 * 2 + 2 * 4  # version 0: times, id, reserved, duration; layer … volume
-    one, zero = 1 << 16, 0
-    cos, sin = {0: (one, zero), 1: (zero, -one), 2: (-one, zero), 3: (zero, one)}[turns % 4]
-    values = (cos, sin, 0, -sin, cos, 0, 0, 0, 1 << 30)
-    data[matrix : matrix + 36] = b"".join((v & 0xFFFFFFFF).to_bytes(4, "big") for v in values)
+    start = data.index(b"tkhd") + 4 + 4 + 4 * 5 + 4 * 2 + 2 * 4  # version 0: times, id, reserved, duration; layer … volume
+    a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+    values = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    data[start : start + 36] = b"".join((v & 0xFFFFFFFF).to_bytes(4, "big") for v in values)
     path.write_bytes(data)
     return path
+
+
+def with_exif(picture, orientation):
+    """The bytes of a .jpg or .png with EXIF that names its orientation."""
+    tiff = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + bytes(4)
+    if picture.startswith(b"\x89PNG"):
+        chunk = b"eXIf" + tiff
+        return picture[:33] + struct.pack(">I", len(tiff)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + picture[33:]
+    return picture[:2] + b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff + picture[2:]
 
 
 @contextmanager

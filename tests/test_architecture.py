@@ -32,6 +32,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "losses",
         "containers",
         "unread",
+        "orientation",
         "flow",
         "flow.storage",
         "flow.tvl1_cuda",
@@ -93,7 +94,7 @@ def test_imports_point_down(path):
     ("library", "home"),
     [
         ("click", {"cli", "gate", "options"}),
-        ("av", {"video", "containers", "losses"}),
+        ("av", {"video", "containers", "losses", "orientation"}),
         ("numba", {"flow._tvl1_cpu"}),
         ("safetensors", {"weight_files"}),
     ],

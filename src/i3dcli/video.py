@@ -21,6 +21,7 @@ from .defaults import FPS, SHORT_SIDE
 from .errors import VideoError, VideoWarning, shown
 from .files import picture_paths
 from .losses import Loss, Pass
+from .orientation import orientation, woven
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 MAX_ENCODED_SIDE = 16384  # pixels; libx264
@@ -34,9 +35,11 @@ class Video:
     """A video file to iterate over: `for frame in Video(path)` gives (H,W,3) uint8 RGB frames, decoded as they are asked for.
 
     Frames are resampled to `fps` by presentation time, as FFmpeg's fps filter does: each goes to the output frame nearest
-    to its time, counted from the first, and stays until the next one comes; `fps=None` gives every frame as it is. The
-    display rotation is applied and the shorter side scaled to `short_side` pixels, bilinear, keeping the aspect ratio;
-    `short_side=None` leaves the size as it is. Of a strip longer than `MAX_ASPECT` times its shorter side, the middle is kept.
+    to its time, counted from the first, and stays until the next one comes; `fps=None` gives every frame as it is. Frames are
+    turned and mirrored as their display matrix or EXIF says (an angle between quarter turns as the nearest), and the shorter
+    side is scaled to `short_side` pixels, bilinear, keeping the aspect ratio; `short_side=None` leaves the size as it is. Both
+    fields of an interlaced frame are scaled as one picture, and pixels count as square whatever the file says of their
+    aspect, both as by FFmpeg's scale filter. Of a strip longer than `MAX_ASPECT` times its shorter side, the middle is kept.
     A folder of numbered pictures is a video too, taken to be at the frame rate that is asked for.
     Opening checks the file. Raises VideoError if there is no video in it, and while iterating if no frame can be decoded.
     """
@@ -166,9 +169,9 @@ class Video:
         pictures = self.pictures if pictures is None else pictures
         period = 1 / self.source_fps
         time = -period
-        size = None  # of the first frame; a stream that changes size on the way is scaled to it
+        size = None  # of the first frame; what differs on the way is scaled to it
         for frame in self._decode_pictures(pictures) if pictures else self._decode_packets(self.path, from_seconds):
-            size = size or scaled_size(frame.height, frame.width, self.short_side)
+            size = size or upright_size(frame, self.short_side)
             time = time + period if frame.time is None else frame.time
             seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
             yield functools.cache(functools.partial(self._scaled, frame, size)), time, min(seconds, MAX_GAP_SECONDS)
@@ -233,14 +236,20 @@ def seek(container: av.container.InputContainer, stream: av.VideoStream, seconds
 
 
 def scaled_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A decoded frame as contiguous (H,W,3) uint8 RGB, scaled to `size` (height, width) and turned upright."""
-    height, width = size
-    picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR").to_ndarray()
+    """A decoded frame as contiguous (H,W,3) uint8 RGB, turned and mirrored as it is to be seen, scaled to `size` (H, W)."""
+    lay = orientation(frame)
+    height, width = size[::-1] if lay.transposed else size
+    scaled = woven(frame).reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")
+    picture = np.asarray(scaled.to_ndarray(), np.uint8)
     limit = MAX_ASPECT * min(size)
     top, left = max(0, (height - limit) // 2), max(0, (width - limit) // 2)
-    picture = picture[top : top + limit, left : left + limit]
-    turns = round(frame.rotation / 90)  # counter-clockwise
-    return np.ascontiguousarray(np.rot90(picture, turns))
+    return np.ascontiguousarray(lay.apply(picture[top : top + limit, left : left + limit]))
+
+
+def upright_size(frame: av.VideoFrame, short_side: int | None) -> tuple[int, int]:
+    """(height, width) of a decoded frame as it is to be seen, scaled as by `scaled_size`."""
+    height, width = scaled_size(frame.height, frame.width, short_side)
+    return (width, height) if orientation(frame).transposed else (height, width)
 
 
 def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
