@@ -32,6 +32,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "losses",
         "containers",
         "unread",
+        "clock",
         "orientation",
         "flow",
         "flow.storage",
@@ -94,7 +95,7 @@ def test_imports_point_down(path):
     ("library", "home"),
     [
         ("click", {"cli", "gate", "options"}),
-        ("av", {"video", "containers", "losses", "orientation"}),
+        ("av", {"video", "clock", "containers", "losses", "orientation"}),
         ("numba", {"flow._tvl1_cpu"}),
         ("safetensors", {"weight_files"}),
     ],

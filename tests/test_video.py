@@ -103,6 +103,16 @@ def test_a_gap_is_held_and_a_broken_clock_is_not(tmp_path):
     assert len(decode(jump)) < 100
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".wmv", ".mxf"])
+def test_frames_with_made_up_times_come_in_their_order_and_number(tmp_path, suffix):
+    path = write_video(tmp_path / f"v{suffix}", moving(40, 48, 64), codec="libx264", options={"bf": "3", "g": "12"})
+    frames = decode(path, fps=25)
+    native = [frame.tobytes() for frame in decode(path, fps=None)]
+    shown = [native.index(frame.tobytes()) for frame in frames]
+    assert len(native) == 40 and 40 <= len(frames) <= 42
+    assert shown == sorted(shown) and len(set(shown)) >= 37
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_display_rotation_is_applied(tmp_path, turns):
     picture = np.zeros((64, 128, 3), np.uint8)
@@ -168,6 +178,15 @@ def test_a_truncated_file_gives_what_is_there_and_counts_the_damage(tmp_path):
     path.write_bytes(data)
     video = Video(path, short_side=32)
     assert 5 < sum(1 for _ in video) <= 45 and video.damaged_frames > 0
+
+
+def test_damage_is_concealed_in_the_same_way_each_time(tmp_path):
+    path = write_video(tmp_path / "v.mp4", moving(60, 96, 128), codec="libx264", options={"g": "15"})
+    data = bytearray(path.read_bytes())
+    for place in np.random.default_rng(0).integers(len(data) // 8, len(data) * 7 // 8, 8):
+        data[place] ^= 64
+    path.write_bytes(data)
+    assert len({np.stack(decode(path)).tobytes() for _ in range(5)}) == 1
 
 
 def test_what_is_no_video_is_named(tmp_path):

@@ -112,6 +112,15 @@ def video_stream(container: av.container.InputContainer, path: str | Path) -> av
     return next((s for s in usable if best is not None and s.index == best.index), (marked or usable)[0])
 
 
+def one_thread(stream: av.VideoStream) -> None:
+    """Decode a stream in the thread that asks for its frames.
+
+    With a thread per slice, FFmpeg conceals damage of H.264 otherwise each time; with a thread per frame, it can deadlock
+    when it closes a damaged VP8 stream.
+    """
+    stream.codec_context.thread_count = 1
+
+
 def container_seconds(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     """The duration that the file claims, as far as it could hold so many frames."""
     if stream.duration and stream.time_base:

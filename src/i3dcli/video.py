@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .containers import Clock, container_seconds, open_container, packets, video_stream
+from .clock import timed
+from .containers import Clock, container_seconds, one_thread, open_container, packets, video_stream
 from .defaults import FPS, SHORT_SIDE
 from .errors import VideoError, VideoWarning, shown
 from .files import picture_paths
@@ -168,11 +169,10 @@ class Video:
         """Each frame as a scaled picture, made when it is called for, with its presentation time and duration in seconds."""
         pictures = self.pictures if pictures is None else pictures
         period = 1 / self.source_fps
-        time = -period
         size = None  # of the first frame; what differs on the way is scaled to it
-        for frame in self._decode_pictures(pictures) if pictures else self._decode_packets(self.path, from_seconds):
+        frames = self._decode_pictures(pictures) if pictures else self._decode_packets(self.path, from_seconds)
+        for frame, time in timed(frames, period=period):
             size = size or upright_size(frame, self.short_side)
-            time = time + period if frame.time is None else frame.time
             seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
             yield functools.cache(functools.partial(self._scaled, frame, size)), time, min(seconds, MAX_GAP_SECONDS)
 
@@ -193,7 +193,7 @@ class Video:
             if last is None:
                 missing += 1
                 continue
-            last.pts = None
+            last.pts = last.dts = None
             yield from itertools.repeat(last, missing + 1)
             missing = 0
 
@@ -207,7 +207,7 @@ class Video:
         """
         with open_container(path) as container:
             stream = video_stream(container, path)
-            stream.thread_type = "SLICE"  # with frame threads, FFmpeg can deadlock when it closes a damaged VP8 stream
+            one_thread(stream)
             if from_seconds > 0:
                 if self._clock is None or not self._clock.trusted:
                     raise NoSeekError
