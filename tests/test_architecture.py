@@ -32,6 +32,7 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
         "losses",
         "containers",
         "unread",
+        "seeking",
         "clock",
         "orientation",
         "flow",
@@ -95,7 +96,7 @@ def test_imports_point_down(path):
     ("library", "home"),
     [
         ("click", {"cli", "gate", "options"}),
-        ("av", {"video", "clock", "containers", "losses", "orientation"}),
+        ("av", {"video", "clock", "containers", "losses", "orientation", "seeking"}),
         ("numba", {"flow._tvl1_cpu"}),
         ("safetensors", {"weight_files"}),
     ],

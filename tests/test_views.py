@@ -53,6 +53,12 @@ def test_clips_start_at_equal_distances_from_the_first_frame_to_the_last(tmp_pat
         assert frame_numbers(clips["rgb"]) == list(frames)
 
 
+def test_clips_of_a_stream_with_one_key_frame_reach_to_its_end(tmp_path):
+    video = write_video(tmp_path / "v.ts", moving(60, 48, 64), codec="mpeg2video", options={"g": "1000"})
+    seen = [frames for frames, _ in Views(video, {"rgb": SMALL}, protocol=Protocol(clips=3))]
+    assert seen == [range(16), range(22, 38), range(44, 60)]
+
+
 def test_streams_of_other_lengths_have_clips_of_their_own(tmp_path):
     path = write_video(tmp_path / "n.mp4", numbered(61))
     trained = {"rgb": SMALL, "flow": replace(SMALL, clip_len=32)}

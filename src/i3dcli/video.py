@@ -23,13 +23,14 @@ from .errors import VideoError, VideoWarning, shown
 from .files import picture_paths
 from .losses import Loss, Pass
 from .orientation import orientation, woven
+from .seeking import MAX_GAP_SECONDS, NOWHERE, Entry, EntryPoints, NoEntryError, frames_from, survey
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
+# Since PyAV 17 each scaled frame has threads of its own, and a forked process that clears it away waits for them for ever.
+SCALING_THREADS = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 MAX_ENCODED_SIDE = 16384  # pixels; libx264
 X264 = {"crf": "18", "x264-params": "mbtree=0"}  # with mbtree, the same frames become other bytes now and then
-SEEK_MARGIN_SECONDS = 0.2
 ESTIMATE_SLACK = 2  # frames, by which a header's duration may be off
-MAX_GAP_SECONDS = 60.0  # a longer pause, or a step back, is taken for a broken clock, and time goes on from there
 
 
 class Video:
@@ -82,7 +83,8 @@ class Video:
         """Frames start … start + count - 1 of those that iterating gives, fewer at the end of the video; none beyond it.
 
         Decodes from the key frame before them on, so that a clip from the middle of a long video costs little more than
-        its own frames. A file that cannot be entered in the middle is decoded from its start. Raises VideoError.
+        its own frames. What cannot be entered in its middle such that the same frames come, is decoded from its start; so is
+        every video at its native rate. Raises VideoError.
         """
         frames = self._read(start, count)
         claimed = min(start + count, self.estimated_frames or 0)
@@ -95,8 +97,9 @@ class Video:
             frames = self._decoded(pictures=self.pictures[first : start + count])
             return [picture() for picture, _, _ in itertools.islice(frames, start - first, None)]
         if start > 0 and self.resample:
-            with contextlib.suppress(NoSeekError):
-                return list(itertools.islice(self._resampled(start), count))
+            for entry in self._entries(start):
+                with contextlib.suppress(NoEntryError):
+                    return list(itertools.islice(self._resampled(start, entry), count))
         return list(itertools.islice(self, start, start + count))
 
     @functools.cached_property
@@ -126,35 +129,50 @@ class Video:
         return (self._whole or Loss()).sentence(self.path, fault=None if self._clock is None else self._clock.fault)
 
     @functools.cached_property
-    def _first_time(self) -> float:
-        """Seconds on the file's clock at which its first frame is shown."""
-        for frame in self._decode_packets(self.path):
-            return 0.0 if frame.time is None else frame.time
-        raise self._no_frame()
+    def _outset(self) -> tuple[float | None, tuple[int, int], EntryPoints]:
+        """What reading from the start finds out, for reading from the middle: the time on the file's clock and the size of
+        the first frame; with them, where the file can be entered. Raises VideoError.
+        """
+        if self.pictures:
+            first, entry_points = next(self._decode_pictures(self.pictures), None), NOWHERE
+        else:
+            with open_container(self.path) as container:
+                stream = video_stream(container, self.path)
+                one_thread(stream)
+                first, entry_points = survey(container, stream, size=os.path.getsize(self.path))
+        if first is None:
+            raise self._no_frame()
+        return first.time, upright_size(first, self.short_side), entry_points
+
+    def _entries(self, start: int) -> list[Entry]:
+        """Where to begin for output frame `start`, the best first: at a frame that is shown then, or before."""
+        first_time, _, entry_points = self._outset
+        trusted = self._clock is not None and self._clock.trusted
+        return entry_points.before(first_time + (start + 0.5) / self.fps) if trusted and first_time is not None else []
 
     def _no_frame(self) -> VideoError:
         reason = "its frames are damaged" if self.damaged_frames else "the video stream is empty"
         return VideoError(f"no frame could be decoded: {shown(self.path)}: {reason}; encode or copy it again")
 
-    def _resampled(self, start: int = 0) -> Iterator[NDArray[np.uint8]]:
+    def _resampled(self, start: int = 0, entry: Entry | None = None) -> Iterator[NDArray[np.uint8]]:
         """Every output frame from `start` on, the picture that is nearest to its time or was there last.
 
-        Raises NoSeekError where the file cannot be entered before `start`.
+        With an `entry` decoding begins there; raises NoEntryError where that is not at or before `start`.
         """
         slot = start  # the next output frame
         shift = 0.0  # seconds between the file's clock and ours
         previous: tuple[Callable[[], NDArray[np.uint8]], float] | None = None  # a picture, and when it ends
         last_time = 0.0
-        for picture, file_time, duration in self._decoded(from_seconds=start / self.fps):
+        for picture, file_time, duration in self._decoded(entry=entry):
             if previous is None:
-                shift = -self._first_time if start else -file_time
-                if (file_time + shift) * self.fps > start + 0.5:
-                    raise NoSeekError
+                shift = -file_time if entry is None else -(self._outset[0] or 0.0)
             time = file_time + shift
             if previous is not None and not last_time <= time <= last_time + MAX_GAP_SECONDS:
                 shift += previous[1] - time
                 time = previous[1]
             due = int(time * self.fps + 0.5)
+            if previous is None and due > start:
+                raise NoEntryError
             while previous is not None and slot < due:
                 yield previous[0]()
                 slot += 1
@@ -164,13 +182,17 @@ class Video:
                 yield previous[0]()
 
     def _decoded(
-        self, *, from_seconds: float = 0.0, pictures: Sequence[Path] | None = None
+        self, *, entry: Entry | None = None, pictures: Sequence[Path] | None = None
     ) -> Iterator[tuple[Callable[[], NDArray[np.uint8]], float, float]]:
         """Each frame as a scaled picture, made when it is called for, with its presentation time and duration in seconds."""
-        pictures = self.pictures if pictures is None else pictures
         period = 1 / self.source_fps
-        size = None  # of the first frame; what differs on the way is scaled to it
-        frames = self._decode_pictures(pictures) if pictures else self._decode_packets(self.path, from_seconds)
+        size = None  # of the first frame of the video; what differs on the way is scaled to it
+        if self.pictures:
+            frames = self._decode_pictures(self.pictures if pictures is None else pictures)
+        else:
+            frames = self._decode_packets(self.path) if entry is None else self._frames_from(entry)
+        if entry is not None or pictures is not None:
+            size = self._outset[1]
         for frame, time in timed(frames, period=period):
             size = size or upright_size(frame, self.short_side)
             seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else period
@@ -200,46 +222,36 @@ class Video:
     def _is_whole(self, picture: Path) -> bool:
         return next(self._decode_packets(picture), None) is not None
 
-    def _decode_packets(self, path: str | Path, from_seconds: float = 0.0) -> Iterator[av.VideoFrame]:
-        """Each frame of a file as decoded, in presentation order; damaged ones are counted.
+    def _frames_from(self, entry: Entry) -> Iterator[av.VideoFrame]:
+        """Each frame as decoded, in presentation order, from a key frame in the middle on. Raises NoEntryError."""
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            one_thread(stream)
+            clock = Clock(container, stream, self.path)
+            for frame in frames_from(container, stream, entry):
+                if clock.checked(frame).time is None:  # when it is shown depends on those before it
+                    raise NoEntryError
+                yield frame
 
-        With `from_seconds`, counted from the first frame, from the last key frame before it on. Raises NoSeekError.
-        """
+    def _decode_packets(self, path: str | Path) -> Iterator[av.VideoFrame]:
+        """Each frame of a file as decoded, in presentation order; damaged ones are counted."""
         with open_container(path) as container:
             stream = video_stream(container, path)
             one_thread(stream)
-            if from_seconds > 0:
-                if self._clock is None or not self._clock.trusted:
-                    raise NoSeekError
-                seek(container, stream, self._first_time + from_seconds)
             counts, known = Pass(container, stream, path), 0
             for frame in counts.frames_of(packets(container)):
                 self.damaged_frames, known = self.damaged_frames + counts.damaged - known, counts.damaged
                 yield counts.clock.checked(frame)
             self.damaged_frames += counts.damaged - known
-            if path == self.path and from_seconds <= 0:
+            if path == self.path:
                 self._whole = counts.loss()
-
-
-class NoSeekError(Exception):
-    """A file cannot be entered in its middle; it never leaves this module."""
-
-
-def seek(container: av.container.InputContainer, stream: av.VideoStream, seconds: float) -> None:
-    """Go to a key frame at or before `seconds` on the file's clock. Raises NoSeekError."""
-    if not stream.time_base:
-        raise NoSeekError
-    try:  # files are indexed by decoding time, which with B-frames runs a few frames ahead
-        container.seek(int((seconds - SEEK_MARGIN_SECONDS) / stream.time_base), stream=stream)
-    except av.FFmpegError as error:
-        raise NoSeekError from error
 
 
 def scaled_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
     """A decoded frame as contiguous (H,W,3) uint8 RGB, turned and mirrored as it is to be seen, scaled to `size` (H, W)."""
     lay = orientation(frame)
     height, width = size[::-1] if lay.transposed else size
-    scaled = woven(frame).reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR")
+    scaled = woven(frame).reformat(width=width, height=height, format="rgb24", interpolation="BILINEAR", **SCALING_THREADS)
     picture = np.asarray(scaled.to_ndarray(), np.uint8)
     limit = MAX_ASPECT * min(size)
     top, left = max(0, (height - limit) // 2), max(0, (width - limit) // 2)
