@@ -98,14 +98,17 @@ class Pass:
 
     def frames_of(self, packets: Iterable[av.Packet[Any] | None]) -> Iterator[av.VideoFrame]:
         """The frames of some packets of the file, decoded, in presentation order; None is one that could not be read."""
+        last = None  # which says that the stream is at its end, and in which unit times are
         for packet in packets:
             if packet is None:
                 self.errors += 1
-            elif packet.size:  # others hold nothing, or say that the stream is at its end
+            elif packet.size:
                 self.saw(packet)
                 if packet.stream_index == self.stream.index:
                     yield from self.decoded(packet)
-        yield from self.decoded(None)
+            elif packet.stream_index == self.stream.index:  # others hold nothing
+                last = packet
+        yield from self.decoded(last)
 
     def decoded(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """What comes out of a packet, or at the end of the stream; counted."""
