@@ -21,6 +21,7 @@ MATROSKA_HEADERS = (  # elements that may come before the frames; SeekHead, Info
 MATROSKA_BLOCKS = (b"\xa3", b"\xa0")  # SimpleBlock, BlockGroup
 OGG_PAGE, OGG_HEADER = b"OggS", 27  # how a page starts, and the bytes before the lengths of its segments
 TRIFLE = 100  # bytes at the end of Matroska's frames that mean nothing
+BLOCK_HEADER = 4  # bytes: track, time and flags, which a packet's position counts and its size does not
 BLOCK_END = 16  # bytes that may follow the frame in its group of elements, such as its duration
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")  # the object with the file's properties; its size is 40 bytes on
 ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")  # the object with all packets
@@ -93,7 +94,7 @@ def around_matroska(data: Bytes, holes: Holes) -> Unread:
         lacking = 0 if size is None else max(0, segment + length + size - len(data))
         before = passed_over_in_matroska(data, segment + length, holes.first)
     size = (unread + lacking if unread + lacking > TRIFLE else 0) + (before if before > TRIFLE else 0)
-    begun = data[holes.end : holes.end + 1] in MATROSKA_BLOCKS
+    begun = data[holes.end + BLOCK_HEADER : holes.end + BLOCK_HEADER + 1] in MATROSKA_BLOCKS
     return Unread(size, lacking > 0 or (after is None and (begun or unread > BLOCK_END)))
 
 
