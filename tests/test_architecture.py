@@ -45,9 +45,9 @@ LAYERS = (  # top to bottom; modules of a row do not know each other, but for th
     ),
     ("holdout", "chosen"),
     ("datasets", "annotations", "lists", "entries"),
-    ("places", "tables"),
-    ("class_names", "files"),
-    ("file_names", "defaults", "errors", "stopping", "__init__"),
+    ("places", "tables", "class_names"),
+    ("find", "lines", "files"),
+    ("foreign", "file_names", "defaults", "errors", "stopping", "__init__"),
 )
 ORDER = [module for row in LAYERS for module in row]
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -10,7 +10,7 @@ from i3dcli import VideoError
 from i3dcli.claims import MARK, Claims
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.files import Found
+from i3dcli.find import Found
 from i3dcli.flow.storage import FlowFolder, FlowReader
 from i3dcli.places import candidates, places
 

@@ -13,7 +13,7 @@ from i3dcli import DatasetError, VideoError
 from i3dcli.class_names import read_class_names
 from i3dcli.datasets import load_dataset
 from i3dcli.entries import parse_entry
-from i3dcli.files import find_videos
+from i3dcli.find import find_videos
 from i3dcli.video import Video
 
 

@@ -7,7 +7,7 @@ import pytest
 from media import moving, write_video
 
 from i3dcli.claims import Claims
-from i3dcli.files import Found, find_videos, without_suffix
+from i3dcli.find import Found, find_videos, without_suffix
 from i3dcli.places import candidates, folded, places
 
 STEMS = (

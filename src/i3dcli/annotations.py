@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from .class_names import read_class_names
 from .errors import DatasetError, shown
 from .file_names import VIDEO_SUFFIXES, is_debris, is_passed_over
-from .files import FLOW_SIDECAR, as_on_disk, decoded, read_lines, read_text
+from .find import FLOW_SIDECAR, as_on_disk
+from .lines import decoded, read_lines, read_text
 from .lists import PARTS, ClassIds, Request, Row, Source, check_ids, lists_of, part_files, same_name
 
 PLACES = {  # where the videos of official annotations usually lie, from the folder of the annotations

@@ -32,10 +32,10 @@ from . import __version__
 from .class_names import fault_in_names
 from .defaults import CLASSES, IN_CHANNELS, TVL1, WIDTHS, Preprocessing
 from .errors import CheckpointError, briefly, shown
-from .files import atomic_write, split_key
+from .files import atomic_write
 from .i3d import I3D, LAYERS
 from .layouts import FIRST_CONV, FIRST_TENSOR, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
-from .networks import Network, find_network
+from .networks import Network, find_network, split_key
 from .stored import Inert, Stored
 from .tensor_bundle import TensorBundle
 from .weight_files import read_weights

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from .files import picture_paths
+from .find import picture_paths
 
 MIDDLE = 4096  # bytes
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, atomic_write, locked
+from .files import atomic_write, locked
+from .find import FLOW_SIDECAR, Found
 from .flow.storage import read_sidecar
 from .places import Place, candidates, lies_where, made_from
 

@@ -321,7 +321,8 @@ def check_outputs(*paths: str | None, inputs: Iterable[str | None], overwrite: b
 
     Without `overwrite`, those that are there already are refused, too.
     """
-    from .files import check_writable, split_key
+    from .files import check_writable
+    from .networks import split_key
 
     taken = [str(split_key(path)[0]) for path in inputs if path is not None]
     for path in paths:

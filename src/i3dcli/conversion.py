@@ -13,8 +13,9 @@ from .checkpoints import load_checkpoint, save_checkpoint, write_torch
 from .class_names import fault_in_names
 from .defaults import STREAMS
 from .errors import CheckpointError, I3DError, counted, shown
-from .files import check_writable, split_key
+from .files import check_writable
 from .i3d import I3D
+from .networks import split_key
 from .two_stream import load_stream
 
 LAYOUTS = ("i3d", "pytorch-i3d")

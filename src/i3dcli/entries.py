@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from .errors import DatasetError, shown
 from .file_names import VIDEO_SUFFIXES, is_video_name, suffix
-from .files import as_on_disk, numbered_lines
+from .find import as_on_disk
+from .lines import numbered_lines
 
 PART = re.compile(r"[^ \t,]+")
 INTEGER = re.compile(r"-?[0-9]{1,18}")

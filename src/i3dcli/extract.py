@@ -23,7 +23,8 @@ from .claims import Claims, Failures, is_flow
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
-from .files import FLOW_SIDECAR, Found, find_videos, make_folder
+from .files import make_folder
+from .find import FLOW_SIDECAR, Found, find_videos
 from .flow import Frame, Moment, with_flow
 from .flow.storage import (
     LARGEST_FLOW,

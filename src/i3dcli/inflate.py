@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from .checkpoints import read_tensors, wrong
 from .defaults import IN_CHANNELS
 from .errors import I3DError, counted, shown
-from .files import split_key
 from .i3d import BN_EPS, I3D, LAYERS, Unit3D, same_padding
 from .layouts import FIRST_CONV, FIRST_TENSOR, Renaming, identify, renamed
-from .networks import find_network
+from .networks import find_network, split_key
 from .stored import Stored
 from .weight_files import read_weights
 

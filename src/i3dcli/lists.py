@@ -12,7 +12,7 @@ from .class_names import read_class_names
 from .entries import Listed, on_disk, read_entries, with_labels
 from .errors import DatasetError, counted, shown
 from .file_names import VIDEO_SUFFIXES, is_passed_over
-from .files import raise_unreadable, videos_below
+from .find import raise_unreadable, videos_below
 
 PARTS = {  # what people call the parts of a dataset → train, val, test
     **dict.fromkeys(("train", "training"), "train"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,3 +99,11 @@ def containers(content: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Ma
 
 def count_tensors(entries: Mapping[Any, Any]) -> int:
     return sum(isinstance(value, Stored) for value in entries.values())
+
+
+def split_key(name: str | Path) -> tuple[Path, str | None]:
+    """Path and key in `path#key`, which names one of several networks in a file; no key where a file itself is called so."""
+    path, sign, key = str(name).rpartition("#")
+    if not sign or not path or os.path.lexists(name):
+        return Path(name), None
+    return Path(path), key

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from .file_names import is_video_name
-from .files import FLOW_SIDECAR, Found, picture_paths, shortened, source_bytes
+from .files import shortened
+from .find import FLOW_SIDECAR, Found, picture_paths, source_bytes
 
 FAILURES = re.compile(r"failures(-\d+)?\.jsonl")  # names of the record of failures, at the top of an output folder
 HASHED = re.compile(r"~[0-9a-f]{16}$")  # ends the names of places that are at the top of the folder

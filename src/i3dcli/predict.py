@@ -12,7 +12,7 @@ import numpy as np
 from .annotate import FlowPictures, annotated
 from .defaults import STREAMS, TOP_K
 from .errors import DatasetError, I3DError, VideoError, as_unicode, shown, shown_class
-from .files import Found, find_videos
+from .find import Found, find_videos
 from .flow.storage import FlowFolder
 from .scores import Scores, write_npz, write_scores
 from .tables import csv_line, json_line

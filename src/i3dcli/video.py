@@ -20,7 +20,7 @@ from .clock import timed
 from .containers import Clock, container_seconds, one_thread, open_container, packets, video_stream
 from .defaults import FPS, SHORT_SIDE
 from .errors import VideoError, VideoWarning, shown
-from .files import picture_paths
+from .find import picture_paths
 from .losses import Loss, Pass
 from .orientation import orientation, woven
 from .seeking import MAX_GAP_SECONDS, NOWHERE, Entry, EntryPoints, NoEntryError, frames_from, survey

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import CheckpointError, Malformed, shown
-from .files import check_is_file, foreign
+from .files import check_is_file
+from .foreign import foreign
 from .pickles import HoldsCode, load_pickle
 from .stored import Inert, Stored
 from .torch_file import CALLS, IN_ZIP, MAGIC, directory, read_old_torch, read_torch_zip

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from ..defaults import JPEG_QUALITY, TVL1, Preprocessing
 from ..errors import VideoError, shown
-from ..files import FLOW_SIDECAR as SIDECAR
-from ..files import source_bytes
+from ..find import FLOW_SIDECAR as SIDECAR
+from ..find import source_bytes
 from ..places import candidates, made_from
 from .threads import available_cores
 
