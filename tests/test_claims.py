@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from click.testing import CliRunner
 from media import moving, write_video
 
 from i3dcli import VideoError
-from i3dcli.claims import MARK, Claims
+from i3dcli.claims import MARK, Claims, remove
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.find import Found
@@ -307,6 +308,30 @@ def test_what_a_killed_overwrite_left_is_cleared_away(tmp_path):
     result = extract(source, "--out", tmp_path / "out")
     assert (result.exit_code, result.stderr) == (0, "2 kept\n")
     assert contents(tmp_path / "out") == whole
+
+
+class Death(BaseException):
+    """The end of a process."""
+
+
+@pytest.mark.parametrize("count", range(6))
+def test_what_is_removed_is_known_as_ours_to_the_end(tmp_path, monkeypatch, count):
+    """Killed after so many of the five files of a folder that was replaced."""
+
+    def unlink(path, unlink=Path.unlink):
+        if next(files, None) is None:
+            raise Death
+        unlink(path)
+
+    video, out, files = clip(tmp_path / "v.mp4"), tmp_path / "out", iter(range(count))
+    extract(video, "--out", out)
+    whole = contents(out)
+    shutil.copytree(out / "v", out / ".v.old")
+    with monkeypatch.context() as patch, contextlib.suppress(Death):
+        patch.setattr(Path, "unlink", unlink)
+        remove(out / ".v.old")
+    assert extract(video, "--out", out).stderr == "1 kept\n"
+    assert contents(out) == whole
 
 
 def test_what_was_left_of_work_on_a_place_that_is_another_now_is_cleared_away(tmp_path):

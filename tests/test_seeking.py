@@ -115,11 +115,19 @@ def test_an_index_with_a_pause_in_it_is_not_trusted(tmp_path, monkeypatch):
     assert agrees(path) and Video(path)._outset[2].packets_before is not None
 
 
-@pytest.mark.parametrize(("name", "codec", "options"), [("v.mp4", "libx264", CLOSED), ("v.ts", "mpeg2video", B_FRAMES)])
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("v.mp4", "libx264", CLOSED),
+        ("v.ts", "mpeg2video", B_FRAMES),
+        ("v.mp4", "mpeg4", B_FRAMES),
+        ("v.mkv", "libx265", OPEN_HEVC),
+    ],
+)
 def test_no_more_is_decoded_than_from_the_key_frame_before_it(tmp_path, began, monkeypatch, name, codec, options):
     path = clip(tmp_path / name, codec, options, frames=80)
     video = Video(path, short_side=16)
-    assert agrees(path, step=7) and not began[1]
+    assert agrees(path, step=3) and not began[1]
     decoded = []
     original = Video._frames_from
     monkeypatch.setattr(Video, "_frames_from", lambda *args: (decoded.append(frame) or frame for frame in original(*args)))
@@ -159,6 +167,23 @@ def test_any_clock(tmp_path, name, codec, options, times):
     assert agrees(clip(tmp_path / name, codec, options, times=times.tolist()), step=3)
 
 
+def test_a_gap_that_is_cut_out_moves_all_that_follows(tmp_path):
+    times = np.concatenate([start + np.arange(8) / 25 for start in (0, 61, 115, 170)])
+    path = clip(tmp_path / "v.mkv", "mpeg4", {"g": "4"}, frames=32, times=times.tolist())
+    assert len(list(Video(path, fps=2, short_side=16))) > 2 * 61 and agrees(path, fps=2, step=5)
+
+
+@pytest.mark.parametrize("keyint", [10, 40])
+@pytest.mark.parametrize(("entry", "later"), [(0, 20), (1, 20.5), (2, 1), (3, 9), (4, 9), (6, 20.5), (8, 30)])
+def test_a_single_time_that_is_wrong(tmp_path, keyint, entry, later):
+    path = clip(tmp_path / "v.mp4", "libx264", {"x264-params": f"keyint={keyint}:bframes=3"}, frames=50)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"ctts") + 12 + 8 * entry + 4  # how much later a frame is shown than decoded
+    data[place : place + 4] = int(later * 512).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert agrees(path)
+
+
 def test_an_edit_list_that_begins_between_key_frames(tmp_path):
     path = clip(tmp_path / "v.mp4", "mpeg4", GOP)
     data = bytearray(path.read_bytes())
@@ -175,11 +200,12 @@ def test_an_edit_list_that_begins_between_key_frames(tmp_path):
 def test_damage_comes_in_the_same_way_wherever_reading_begins(tmp_path, name, codec, options):
     path = clip(tmp_path / name, codec, options)
     with av.open(path) as container:
-        places = [packet.pos for packet in container.demux(video=0) if packet.is_keyframe and packet.pos]
+        keys = [packet for packet in container.demux(video=0) if packet.is_keyframe and packet.pos]
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(1)
-    for place in (places[-1] + 40, len(data) // 2):
-        data[place : place + 12] = rng.bytes(12)
+    for key in keys[1:3]:
+        place = key.pos + key.size // 3
+        data[place : place + 20] = rng.bytes(20)
     path.write_bytes(data)
     assert agrees(path)
 

@@ -173,9 +173,10 @@ class Claim:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of our files; whatever else is in it stays, and it with it."""
+    """Remove a folder of our files, last what tells that it is ours; whatever else is in it stays, and it with it."""
+    last = (FLOW_SIDECAR, MARK)
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
+        for path in sorted(folder.iterdir(), key=lambda path: path.name in last):
             if is_our_file(path) or path.name == MARK:
                 path.unlink()
         folder.rmdir()

@@ -100,10 +100,10 @@ def _scanned(container: av.container.InputContainer, stream: av.VideoStream, pac
             if packet.pts is None:
                 break
             is_key = packet.is_keyframe and not packet.is_discard and not packet.is_corrupt
-            rows.append((packet.pts, packet.pts if packet.dts is None else packet.dts, packet.dts is not None, is_key))
+            rows.append((packet.pts, is_key))
     if not rows or not stream.time_base:
         return NOWHERE
-    pts, dts, has_dts, is_key = np.array(rows, np.int64).T
+    pts, is_key = np.array(rows, np.int64).T
     latest = np.maximum.accumulate(pts)
     before = np.concatenate([pts[:1] - 1, latest[:-1]])
     reorders = stream.codec_context.has_b_frames
@@ -113,8 +113,6 @@ def _scanned(container: av.container.InputContainer, stream: av.VideoStream, pac
     window = MAX_REORDER if reorders else 1
     wrong[window:] |= pts[window:] < latest[:-window]
     wrong |= ~np.isin(np.arange(len(pts)), np.unique(pts, return_index=True)[1])
-    given = np.flatnonzero(has_dts)
-    wrong[given[1:]] |= np.diff(dts[given]) <= 0
     end = int(np.argmax(wrong)) if wrong.any() else len(wrong)
     numbers = np.flatnonzero(is_key[:end])
     return EntryPoints(pts[numbers], numbers, float(stream.time_base), seekable=container.format.name in SEEKABLE)
