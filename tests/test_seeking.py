@@ -9,7 +9,7 @@ from i3dcli.video import Video
 
 CLOSED = {"x264-params": "keyint=10:min-keyint=4:bframes=3"}
 OPEN = {"x264-params": "keyint=10:min-keyint=4:bframes=3:open-gop=1"}
-OPEN_HEVC = {"x265-params": "log-level=none:keyint=10:min-keyint=4:bframes=3:open-gop=1"}
+OPEN_HEVC = {"x265-params": "pools=none:frame-threads=1:log-level=none:keyint=10:min-keyint=4:bframes=3:open-gop=1"}
 REFRESH = {"x264-params": "keyint=10:intra-refresh=1:bframes=0"}  # no frame is whole after a seek
 B_FRAMES = {"g": "9", "bf": "2"}
 GOP = {"g": "9"}
