@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -147,7 +148,10 @@ class Pass:
 
     def contradiction(self) -> str | None:
         """Where the times of frames leave out a part of the movie, although all are there, what says so: MP4's movie header."""
-        movie = movie_seconds(self.path) if self.format == "mov" else None
+        movie = None
+        if self.format == "mov":
+            with contextlib.suppress(OSError):  # it is gone by now
+                movie = movie_seconds(self.path)
         seconds = max(self.end, self.others_end)
         if movie is None or not 0 < seconds < (1 - SHARE) * movie:
             return None
