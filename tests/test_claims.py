@@ -3,6 +3,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 from click.testing import CliRunner
 from media import moving, write_video
@@ -213,6 +214,24 @@ def test_nothing_else_is_taken_for_flow_of_ours(tmp_path, kind):
     assert before.items() <= contents(out).items() and (out / "x").is_symlink() == (kind == "link")
 
 
+@pytest.mark.parametrize("sidecar", ["whole", "damaged"])
+def test_pictures_and_films_of_others_beside_flow_stay(tmp_path, sidecar):
+    video, out = clip(tmp_path / "t.mp4", 4), tmp_path / "out"
+    extract(video, "--out", out)
+    mine = [out / "t" / name for name in ("img_00001.jpg", "flow.mp4", "flow_x_00009.jpg")][: 2 + (sidecar == "whole")]
+    for path in mine:
+        path.write_text("mine")
+    if sidecar == "damaged":
+        (out / "t" / "flow.json").write_text("")
+    extract(video, "--out", out, "--overwrite", "--bound", "15")
+    assert [path.read_text() for path in mine] == ["mine"] * len(mine)
+    for path in mine:
+        path.unlink()
+    assert extract(video, "--out", out, "--overwrite", "--bound", "15", "--frames", "--viz").exit_code == 0
+    assert extract(video, "--out", out, "--overwrite", "--bound", "15").exit_code == 0
+    assert flow_of(out, "t", video) == 3
+
+
 def test_a_video_that_changed_is_replaced_only_where_it_is_asked_for(tmp_path):
     video = clip(tmp_path / "x.mp4", 3)
     extract(video, "--out", tmp_path / "out")
@@ -244,6 +263,24 @@ def test_a_folder_with_a_sidecar_of_others_is_an_output_folder(tmp_path, kind):
     before = contents(out)
     assert extract(clip(tmp_path / "x.mp4"), "--out", out).stderr == "1 extracted\n"
     assert before.items() <= contents(out).items()
+
+
+def test_a_video_that_changed_without_another_size_is_not_taken_for_the_same(tmp_path):
+    video = clip(tmp_path / "x.mp4", 4)
+    extract(video, "--out", tmp_path / "out")
+    data = bytearray(video.read_bytes())
+    data[len(data) // 2] ^= 1
+    video.write_bytes(data)
+    assert "or --overwrite if the video has changed" in extract(video, "--out", tmp_path / "out").stderr
+
+
+def test_folders_of_pictures_of_one_size_are_told_apart(tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        (tmp_path / name / "seq").mkdir(parents=True)
+        for i, frame in enumerate(moving(3, 16, 20, seed=seed)):
+            cv2.imwrite(str(tmp_path / name / "seq" / f"{i}.bmp"), frame)
+    first, second = (extract(tmp_path / name / "seq", "--out", tmp_path / "out").stdout for name in "ab")
+    assert first == f"{tmp_path}/out/seq\n" and "seq~" in second
 
 
 def test_a_linked_place_stays_a_link(tmp_path):

@@ -282,7 +282,7 @@ def test_stored_flow_of_another_video_or_size_or_none_is_one_line(run, video, tm
     small = stored(video, tmp_path / "small", "--short-side", "32")
     result = run(video, "--flow-dir", small)
     assert result.exit_code == 1 and "flow of another size" in result.stderr and "short_side 32" in result.stderr
-    assert result.stderr.endswith("; extract it again with --short-side 64\n")
+    assert result.stderr.endswith("; extract it again with --fps 25 --short-side 64 --bound 20 --overwrite\n")
 
 
 def test_stored_flow_without_a_flow_stream_is_wrong_usage(run, video, tmp_path):

@@ -635,7 +635,7 @@ def test_bad_input_is_one_line(split, quick, weights, streams, tmp_path):
     one_line(
         score(split.path, *weights, "--out", tmp_path / "file"),
         1,
-        f"cannot write: {tmp_path}/file: File exists; give another --out",
+        f"cannot write: {tmp_path}/file: it is a file; give another --out",
     )
     last_line(
         score(split.path, *weights, "--flow-dir", tmp_path),
@@ -664,7 +664,7 @@ def test_other_weights_in_the_same_folder_are_one_line(done, split, quick):
     last_line(
         score(split.path, "--rgb", quick["rgb"], "--device", "cpu", "--out", done[1]),
         f"scores of another making: {done[1]}: they were computed with other weights, flow or protocol; "
-        "choose another --out, or remove it",
+        "choose another --out, or --overwrite them",
     )
 
 

@@ -2,6 +2,7 @@ import random
 import re
 import struct
 import warnings
+from fractions import Fraction
 
 import av
 import cv2
@@ -312,6 +313,28 @@ def test_damaged_pictures_of_a_folder_are_counted_once_however_often_they_are_re
     for _ in range(3):
         video.read(3, 4)
     assert video.loss() == f"damaged video: {tmp_path}: 1 frame could not be decoded whole; copy or download it again"
+
+
+@pytest.mark.parametrize("rate", [8000, 48000])
+def test_the_last_frames_are_timed_by_their_own_stream_where_there_is_sound(tmp_path, rate):
+    """At the end of a file, packets without content carry the number of the first stream, whosever they are."""
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as out:
+        picture = out.add_stream("libx264", rate=25, options={"bf": "2"})
+        picture.width, picture.height, picture.pix_fmt = 40, 32, "yuv420p"
+        sound = out.add_stream("aac", rate=rate, layout="mono")
+        packets = [p for f in moving(50, 32, 40) for p in picture.encode(av.VideoFrame.from_ndarray(f, format="rgb24"))]
+        packets += picture.encode()
+        for i in range(2 * rate // 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, 1024 * i, Fraction(1, rate)
+            packets += sound.encode(frame)
+        for packet in sorted([*packets, *sound.encode()], key=lambda p: float(p.dts * p.time_base)):
+            out.mux(packet)
+    video = Video(path, short_side=32)
+    whole = list(video)
+    assert (len(whole), video.loss()) == (50, None)
+    assert all((a == b).all() for a, b in zip(video.read(45, 9), whole[45:], strict=True))
 
 
 def test_a_page_of_ogg_that_is_left_out_is_counted_by_what_its_header_says(tmp_path):

@@ -44,10 +44,26 @@ def test_an_evaluation_goes_on_beside_its_own_record_and_begins_anew_where_it_is
 
 def test_the_mean_of_splits_is_written_anew_beside_their_records(tmp_path):
     splits = [recorded(tmp_path / name) for name in ("split1", "split2")]
-    (tmp_path / "metrics.json").write_text(json.dumps({}))
+    (tmp_path / "metrics.json").write_text(json.dumps({"rgb": {"top1": 0.5, "total": 6}}))
     opened(*splits, tmp_path)
+    (tmp_path / "metrics.json").write_text(json.dumps({"mine": 1}))
     with pytest.raises(I3DError, match="files are there"):
-        opened(tmp_path)
+        opened(*splits, tmp_path)
+
+
+def test_the_record_of_one_split_says_nothing_of_anothers_folder(tmp_path):
+    splits = [recorded(tmp_path / "split1"), tmp_path / "split2"]
+    splits[1].mkdir()
+    (splits[1] / "confusion.csv").write_text("mine")
+    with pytest.raises(I3DError, match=r"files are there: .*split2"):
+        opened(*splits)
+
+
+def test_saved_scores_are_not_fused_over_the_results_of_an_evaluation(tmp_path):
+    recorded(tmp_path)
+    (tmp_path / "scores.npz").touch()
+    with pytest.raises(I3DError, match="files are there"):
+        opened(tmp_path, resumable=False)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")

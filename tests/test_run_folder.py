@@ -161,9 +161,19 @@ def test_two_runs_are_not_in_one_folder_at_a_time(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "log.csv", "classes.txt", "best.pt", "curves.png"])
 def test_files_of_others_under_the_names_of_a_run_are_not_replaced(tmp_path, name):
     (tmp_path / name).write_text('{"tool": "another"}')
-    with pytest.raises(I3DError, match=rf"^files of others: {tmp_path}: got {name} and no run that wrote them; choose another"):
+    with pytest.raises(
+        I3DError, match=rf"^files are there: {tmp_path}: got {name} and no last.pt to go on from; choose another"
+    ):
         opened(tmp_path, resume=False)
     assert (tmp_path / name).read_text() == '{"tool": "another"}' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_best_weights_of_a_run_whose_last_were_removed_are_not_replaced(tmp_path):
+    trained = saved(tmp_path)
+    folder(tmp_path).keep_best(trained, chosen_on=())
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(I3DError, match=r"^files are there: .*: got best.pt, config.json, log.csv, .* and no last.pt to go on"):
+        opened(tmp_path, resume=False)
 
 
 def test_a_run_that_was_killed_before_its_first_save_is_begun_again_in_its_folder(tmp_path):

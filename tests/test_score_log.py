@@ -75,7 +75,7 @@ def test_scores_of_other_weights_are_refused_even_where_the_first_line_was_cut_o
         read(tmp_path, fingerprint="g")
     assert str(caught.value) == (
         f"scores of another making: {tmp_path}: they were computed with other weights, flow or protocol; "
-        "choose another --out, or remove it"
+        "choose another --out, or --overwrite them"
     )
 
 

@@ -518,7 +518,7 @@ LIST = "left/left0.mp4 {}\nright/right0.mp4 {}\n"
         (LIST.format(0, 1), ("--sync-bn",), "no CUDA device: --sync-bn: "),
         (LIST.format(0, 1), ("--val", "absent.txt"), "no such path: absent.txt"),
         (LIST.format(0, 1), ("--width", "1", "--init", "absent.pt"), "cannot read weights: absent.pt: No such file"),
-        (LIST.format(0, 1), ("--out", "list.txt"), "cannot write: list.txt: File exists; give another --out"),
+        (LIST.format(0, 1), ("--out", "list.txt"), "cannot write: list.txt: it is a file; give another --out"),
         (LIST.format(0, 1), ("--device", "cuda:99"), "no such device: cuda:99"),
     ],
 )

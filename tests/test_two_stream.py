@@ -116,13 +116,24 @@ def test_streams_of_other_classes_or_pictures_are_refused(tmp_path):
     rgb = save_net(tmp_path / "rgb.pt", stream="rgb", classes=tuple("abcdefghij"))
     for name, change in {
         "count": {"num_classes": 9},
-        "order": {"classes": tuple("bacdefghij")},
+        "names": {"classes": tuple("zacdefghij")},
         "fps": {"fps": 12.5},
         "crop": {"crop": 112},
     }.items():
         flow = save_net(tmp_path / f"{name}.pt", stream="flow", **change)
         with pytest.raises(CheckpointError, match=rf"streams do not match: .*rgb\.pt and .*{name}\.pt: got"):
             i3dcli.load_model(rgb=rgb, flow=flow)
+
+
+def test_a_flow_stream_with_its_classes_in_another_order_is_put_in_that_of_rgb(tmp_path, video):
+    names = tuple("abcdefghij")
+    rgb = save_net(tmp_path / "rgb.pt", stream="rgb", classes=names)
+    flow = save_net(tmp_path / "flow.pt", stream="flow", classes=names[::-1])
+    model = i3dcli.load_model(rgb=rgb, flow=flow, device="cpu")
+    alone = i3dcli.load_model(flow=flow, device="cpu")
+    both, single = model.predict(video), alone.predict(video)
+    assert both.labels == names and alone.labels == names[::-1]
+    torch.testing.assert_close(both.flow_logits, single.flow_logits.flip(0))
 
 
 def test_a_checkpoints_own_preprocessing_is_used(tmp_path, video):

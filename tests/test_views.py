@@ -170,8 +170,14 @@ def test_stored_flow_of_another_video_or_size_is_refused_in_clips_too(quick_mode
     shorter = write_video(tmp_path / "shorter.mp4", moving(20, 64, 96))
     higher = write_video(tmp_path / "higher.mp4", moving(40, 96, 64))
     for other, text in (
-        (shorter, "flow of another video: .*shorter: got 19 flows"),
-        (higher, r"flow of another size: .*higher: got .* of .*clip\.mp4; extract it again with --short-side 64$"),
+        (
+            shorter,
+            r"flow of another video or frame rate: .*shorter: got 19 flows, .*; extract it again with --fps 25",
+        ),
+        (
+            higher,
+            r"flow of another size: .*higher: got .* of .*clip\.mp4; extract it again with .*--short-side 64 .*$",
+        ),
     ):
         with pytest.raises(VideoError, match=text):
             quick_model.predict(clip, protocol=Protocol(clips=3), flow=stored(other, tmp_path / "flow"))

@@ -13,9 +13,10 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import I3DError, VideoError, shown
 from .files import atomic_write, locked
@@ -25,7 +26,8 @@ from .places import Place, candidates, lies_where, made_from
 
 MARK = ".i3d"  # in a folder to work in, which tells that it is ours
 SEARCHED_LINES = 1000  # of a record of failures for one that is; others may be cut off
-OUR_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|img_\d{5,}\.jpg|flow\.(zip|npy|mp4|json)")
+FLOW_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|flow\.(zip|npy|json)")
+OUR_FILES = re.compile(rf"{FLOW_FILES.pattern}|img_\d{{5,}}\.jpg|flow\.mp4")
 
 
 def beside(folder: Path) -> tuple[Path, Path]:
@@ -152,7 +154,7 @@ class Claim:
         """Put the finished flow in its place, in place of that which is there of the same video. Raises VideoError."""
         _, old = beside(folder)
         if os.path.lexists(folder):
-            if strangers := [path.name for path in folder.iterdir() if not is_our_file(path)]:
+            if strangers := strangers_in(folder):
                 raise VideoError(
                     f"files of others: {shown(folder)}: got {shown(min(strangers))}, which i3d did not write; move it away"
                 )
@@ -186,6 +188,30 @@ def is_our_file(path: Path) -> bool:
     return OUR_FILES.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
 
 
+def strangers_in(folder: Path) -> list[str]:
+    """The names in a folder of flow that extract-flow has not written there, by what its sidecar says."""
+    ours = names_of_flow(read_sidecar(folder)) if is_flow(folder) else None
+    names = {path.name: is_our_file(path) for path in folder.iterdir()}
+    known = {name for name in names if (FLOW_FILES.fullmatch(name) if ours is None else name in ours)}
+    return sorted(name for name, is_file in names.items() if not is_file or name not in known)
+
+
+def names_of_flow(sidecar: Mapping[str, Any]) -> set[str]:
+    """The files that flow of this making consists of."""
+    format, count = sidecar.get("format"), sidecar.get("num_flows")
+    numbers = range(1, count + 1) if isinstance(count, int) else range(0)
+    names = {FLOW_SIDECAR}
+    if format == "jpg":
+        names |= {f"flow_{axis}_{number:05d}.jpg" for number in numbers for axis in "xy"}
+    elif format == "flo":
+        names |= {f"flow_{number:05d}.flo" for number in numbers}
+    else:
+        names.add(f"flow.{format}")
+    if sidecar.get("frames") is True:
+        names |= {f"img_{number:05d}.jpg" for number in range(1, len(numbers) + 2)}
+    return names | ({"flow.mp4"} if sidecar.get("viz") is True else set())
+
+
 def names_of_ours(folder: Path) -> set[str] | None:
     """The names in a folder; None where it is no folder, or holds anything that extract-flow does not write."""
     if folder.is_symlink() or not folder.is_dir():
@@ -197,7 +223,9 @@ def names_of_ours(folder: Path) -> set[str] | None:
 def is_ours(folder: Path) -> bool:
     """Whether a folder is one that we work or worked in: empty, marked, or finished."""
     names = names_of_ours(folder)
-    return is_flow(folder) if names and MARK not in names else names is not None
+    if not names or MARK in names:
+        return names is not None
+    return is_flow(folder) and names <= names_of_flow(read_sidecar(folder))
 
 
 def is_flow(folder: Path) -> bool:
@@ -210,7 +238,7 @@ def is_flow(folder: Path) -> bool:
 def is_damaged_flow(folder: Path) -> bool:
     """Whether a folder holds flow of ours whose sidecar is no JSON any more, so that nobody can tell what it was made from."""
     names = names_of_ours(folder)
-    if not names or FLOW_SIDECAR not in names or len(names) == 1:
+    if not names or FLOW_SIDECAR not in names or len(names) == 1 or not all(map(FLOW_FILES.fullmatch, names)):
         return False
     try:
         json.loads((folder / FLOW_SIDECAR).read_text("utf-8"))

@@ -35,7 +35,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     if data is not None:
         names = from_json(data, path)
     elif form in (".csv", ".tsv"):
-        names = from_csv(text, path, delimiter="\t" if "\t" in text and "," not in text else ",")
+        names = from_csv(text, path, delimiter=next((sign for sign in ",\t;" if sign in text), ","))
     else:
         names = from_lines([line for _, line in numbered_lines(Path(path))], path)
     return distinct(checked(names, path), path)

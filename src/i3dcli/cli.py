@@ -153,6 +153,8 @@ def outputs(*, scores: str | None, features: str | None, overwrite: bool) -> Ite
     done: list[Prediction] = []
 
     def keep() -> str:
+        if not done:
+            return "nothing is predicted yet"
         paths = {"scores": scores, "features": features}
         new = {name: path for name, path in paths.items() if path is None or not os.path.lexists(path)}
         write_outputs(done, **{"scores": None, "features": None, **new}, overwrite=False)
@@ -312,7 +314,7 @@ def model_from_options(
     from .zoo import named_classes
 
     names = None if labels is None else named_classes(labels)
-    with told_if_interrupted(lambda: "nothing is predicted yet; a download goes on where it stopped"):
+    with told_if_interrupted(lambda: "nothing is predicted yet"):
         return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
 
 

@@ -20,8 +20,6 @@ LONGEST_CLASS = 200  # characters of a class's name in a line for people
 MOST_MARKS = 4  # accents on one letter; more are drawn over the lines above and below
 FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # signs of no ink that count as printable
 
-NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for none; in a name from a checkpoint
-
 
 class I3DError(Exception):
     """Base of everything this package raises on purpose; the text names what, where, and what to do."""

@@ -18,13 +18,13 @@ from .datasets import Dataset, Sample, load_dataset, report_absent, report_missi
 from .defaults import FLOW_BOUND, TEST_CLIPS
 from .distributed import ALONE, choose_device, process_group
 from .errors import VideoError, counted, shown
-from .files import make_folder, write_text
+from .files import check_writable, make_folder, write_text
 from .findings import Evaluation, Findings, assess, chosen_sentences, comparisons, means_over_splits
 from .flow import flow_stream
 from .flow.storage import flow_picture, jpeg
 from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
-from .result_folder import result_folders
+from .result_folder import RESULTS, result_folders
 from .scores import Scores, join, read_scores, write_scores
 from .scoring import Scoring, match_classes, score_samples
 from .two_stream import TwoStream, load_model
@@ -143,6 +143,10 @@ def evaluate_splits(
 def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
     """The evaluation of saved scores, its outputs written. Raises I3DError."""
     saved = join([read_scores(path) for path in options.scores], options.scores)
+    if options.out is not None:
+        make_folder(Path(options.out))
+        for name in RESULTS:
+            check_writable(Path(options.out) / name, others=options.scores)
     evaluation = Evaluation(saved, assess(saved, weights=options.fusion_weights))
     if options.out is not None:
         out = Path(options.out)

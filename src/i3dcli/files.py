@@ -193,6 +193,8 @@ def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overw
         raise I3DError(f"cannot write: {shown(path)}: it is what is read or written besides; give another name")
     if not overwrite and os.path.lexists(path):
         raise I3DError(f"cannot write: {shown(path)}: a file is there; give another name, or --overwrite to replace it")
+    if folder.exists() and not folder.is_dir():
+        raise I3DError(f"cannot write: {shown(path)}: {shown(folder)} is a file; give another name")
     if not folder.is_dir():
         raise I3DError(f"cannot write: {shown(path)}: there is no folder {shown(folder)}; create it first")
     if not os.access(folder, os.W_OK):
@@ -204,6 +206,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise I3DError(f"cannot write: {shown(path)}: {error.strerror}; give another --out") from error
+        reason = "it is a file" if path.is_file() else error.strerror
+        raise I3DError(f"cannot write: {shown(path)}: {reason}; give another --out") from error
     if not os.access(path, os.W_OK):
         raise I3DError(f"cannot write: {shown(path)}: the folder is not writable; give another --out")

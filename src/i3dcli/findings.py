@@ -66,7 +66,12 @@ def assess(scores: Scores, *, weights: tuple[float, float] = (1, 1)) -> Findings
         raise DatasetError(f"no labels: none of the {len(scores.paths)} videos shows any class; give other videos")
     logits = dict(scores.logits)
     if len(logits) == len(STREAMS):
-        logits[FUSED] = fuse(logits["rgb"], logits["flow"], weights)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits[FUSED] = fuse(logits["rgb"], logits["flow"], weights)
+        if not np.isfinite(logits[FUSED]).all():
+            raise DatasetError(
+                "no finite scores: two-stream: got logits whose mean is infinite; the weights are broken, give others"
+            )
     multi_label = scores.labels.ndim == 2
     measured = {key: (measure_multi_label if multi_label else measure)(rows, scores.labels) for key, rows in logits.items()}
     if multi_label or FUSED not in logits:

@@ -28,6 +28,7 @@ LEAST_HOLE = {
     "ogg": 1000,
 }  # bytes between packets; intact ones have less
 OWN_DURATION = frozenset({"avi", "gif", "ivf", "mov", "mxf", "ogg"})  # where the duration of a stream is that of its frames
+PIECEMEAL = frozenset({"asf", "mov"})  # whose frames may lie in pieces, so that a hole between them is none
 NO_DURATION = frozenset({"mpeg", "mpegts"})  # where it is a guess, made from the last time stamps that can be read
 TICKS = 10_000  # per second; finer steps of time are one
 LONGEST_GAP = 60 * TICKS  # a longer one is a joint of two recordings
@@ -107,7 +108,7 @@ class Pass:
                 self.saw(packet)
                 if packet.stream_index == self.stream.index:
                     yield from self.decoded(packet)
-            elif packet.stream_index == self.stream.index:  # others hold nothing
+            elif packet.stream.index == self.stream.index:  # others hold nothing; the number in the packet itself is 0 here
                 last = packet
         yield from self.decoded(last)
 
@@ -136,7 +137,7 @@ class Pass:
             missing = index - self.packets + undecoded
             return Loss(missing, self.frames + missing, "in its index are missing", self.damaged)
         rest = unread_around(self.path, self.format, self.holes)
-        unread = rest.size + (0 if self.format == "mov" else self.holes.total)
+        unread = rest.size + (0 if self.format in PIECEMEAL else self.holes.total)
         more, what = self.after_end(unread > 0) + self.in_gaps(), "that its duration claims are missing"
         if not more:
             more, what = round(self.frames * unread / max(1, self.holes.end)), "that its size suggests are missing"

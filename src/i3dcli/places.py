@@ -29,7 +29,7 @@ RESERVED = re.compile(rf"\.*|{re.escape(FLOW_SIDECAR)}|\..*\.(partial|old|tmp)",
 LONGEST_NAME = 255 - len("..partial")  # bytes, as file systems allow 255, and the folder to work in has a longer name
 KEPT_OF_NAME = 100  # bytes of a name that are kept before its hash
 CACHED_NAMES = 100_000  # as the names of folders come again and again
-DIGEST_BYTES = 65536  # of the start and of the end of a video, which tell it from another of the same size
+DIGEST_BYTES = 16384  # of the start, the middle and the end of a video, which tell it from another of the same size
 
 Place = Path  # relative to the output folder
 
@@ -131,21 +131,23 @@ def source_record(video: Path) -> dict[str, Any]:
 
 
 def source_digest(video: Path) -> str:
-    """16 hexadecimal digits of the start and the end of a file, or of the names and sizes of a folder's pictures."""
+    """16 hexadecimal digits of the start, the middle and the end of a file, or of the names and sizes of a folder's pictures
+    and such parts of the first, the middle and the last one."""
     digest = hashlib.sha256()
     pictures = picture_paths(video)
     for picture in pictures:
         digest.update(os.fsencode(f"{picture.name}\0{picture.stat().st_size}\0"))
-    if not pictures:
-        with open(video, "rb") as file:
-            digest.update(file.read(DIGEST_BYTES))
-            file.seek(max(0, os.fstat(file.fileno()).st_size - DIGEST_BYTES))
-            digest.update(file.read(DIGEST_BYTES))
+    for path in (pictures[0], pictures[len(pictures) // 2], pictures[-1]) if pictures else (video,):
+        with open(path, "rb") as file:
+            rest = max(0, os.fstat(file.fileno()).st_size - DIGEST_BYTES)
+            for place in (0, rest // 2, rest):
+                file.seek(place)
+                digest.update(file.read(DIGEST_BYTES))
     return digest.hexdigest()[:16]
 
 
 def made_from(sidecar: Mapping[str, Any], video: Path, *, count_pictures: bool = True) -> bool:
-    """Whether flow is of this video: by the bytes of its source, and by their content where the video lies elsewhere now.
+    """Whether flow is of this video, by the number of bytes of its source and parts of them.
 
     Of a video that is gone nobody can tell. Sidecars of before have no more than the name and number of bytes. Without
     `count_pictures`, which takes a moment, a folder of pictures that lies where it lay is taken for the same.
@@ -157,7 +159,7 @@ def made_from(sidecar: Mapping[str, Any], video: Path, *, count_pictures: bool =
     if "source_digest" not in sidecar:
         return str(sidecar.get("source", video.name)) == video.name
     with contextlib.suppress(OSError):  # what cannot be read is taken by its size
-        return lies_where(sidecar, video) or str(sidecar["source_digest"]) == source_digest(video)
+        return str(sidecar["source_digest"]) == source_digest(video)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from .errors import I3DError, shown
 from .files import held, make_folder
 from .score_log import has_record, log_files
 
-RESULTS = ("metrics.json", "scores.npz", "per_class.csv", "confusion.csv", "report.html")
+METRICS = "metrics.json"
+RESULTS = (METRICS, "scores.npz", "per_class.csv", "confusion.csv", "report.html")
 
 
 @contextlib.contextmanager
@@ -28,8 +30,8 @@ def result_folders(folders: Sequence[Path], group: Group, *, resumable: bool, ov
                 make_folder(folder)
                 stack.enter_context(held(folder))
             if group.first and not overwrite:
-                recorded = resumable and any(map(has_record, folders))
-                check_results(folders, recorded=recorded)
+                for folder in folders:
+                    check_results(folder, recorded=resumable and has_record(folder))
             for folder in folders if group.first and overwrite and resumable else ():
                 for path in log_files(folder):
                     path.unlink()
@@ -40,13 +42,20 @@ def result_folders(folders: Sequence[Path], group: Group, *, resumable: bool, ov
         yield
 
 
-def check_results(folders: Sequence[Path], *, recorded: bool) -> None:
+def is_mean(path: Path) -> bool:
+    """Whether a file holds the means over splits, which are all that is written to the folder above theirs."""
+    with contextlib.suppress(OSError, ValueError):
+        means = json.loads(path.read_text("utf-8"))
+        return isinstance(means, dict) and bool(means) and all(isinstance(m, dict) and "total" in m for m in means.values())
+    return False
+
+
+def check_results(folder: Path, *, recorded: bool) -> None:
     """Raise I3DError where a folder holds a file that results would replace, and no record of scores tells whose they are."""
-    for folder in folders:
-        names = [*RESULTS, *(path.name for path in log_files(folder))]
-        found = [name for name in names if (folder / name).exists()]
-        if found and not (recorded or has_record(folder)):
-            raise I3DError(
-                f"files are there: {shown(folder)}: got {', '.join(found)}, which are of no evaluation to go on with; "
-                "choose another --out, or --overwrite to replace them"
-            )
+    names = [*RESULTS, *(path.name for path in log_files(folder))]
+    found = [name for name in names if (folder / name).exists()]
+    if found and not recorded and not (found == [METRICS] and is_mean(folder / METRICS)):
+        raise I3DError(
+            f"files are there: {shown(folder)}: got {', '.join(found)}, which are of no evaluation to go on with; "
+            "choose another --out, or --overwrite to replace them"
+        )

@@ -119,9 +119,10 @@ class RunFolder:
     def _check_files(self) -> None:
         """Raise I3DError for files that a run would replace, where none has been in the folder."""
         found = [name for name in WRITTEN if os.path.lexists(self.path / name)]
-        if found and not (self.last.exists() or is_record(self.path / CONFIG)):
+        begun = is_record(self.path / CONFIG) and set(found) <= {CONFIG, CLASSES}  # killed before it saved anything
+        if found and not (self.last.exists() or begun):
             raise I3DError(
-                f"files of others: {shown(self.path)}: got {', '.join(found)} and no run that wrote them; choose another --out"
+                f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another --out"
             )
 
     def _check(self, *, resume: bool) -> None:
@@ -170,7 +171,7 @@ class RunFolder:
             check_known(training[part], known, self.last, tool=content.get("tool"))
         try:
             self.check_options(training, learner)
-            progress = Progress.of(read_all(training["progress"]))
+            progress = Progress.of(training["progress"])
             state = learner.net.state_dict()
             learner.net.load_state_dict(read_tensors(content["state_dict"], state, self.last, network="the run"), strict=True)
             learner.load_state(read_all(training["learner"]))

@@ -48,11 +48,12 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
 class ScoreLog:
     """`scores.0.jsonl`, `scores.1.jsonl` … in the output folder, one per process: the logits of a video on each line.
 
-    The first line of a run says what they are computed with. A context manager while scores are added.
+    The first line of a run says what they are computed with, and of which `videos`, in a word each. A context manager while
+    scores are added.
     """
 
-    def __init__(self, out: Path, fingerprint: str, group: Group):
-        self.out, self.fingerprint, self.group = out, fingerprint, group
+    def __init__(self, out: Path, fingerprint: str, group: Group, *, videos: str | None = None):
+        self.out, self.fingerprint, self.group, self.videos = out, fingerprint, group, videos
         self.path = out / f"scores.{group.rank}.jsonl"
         self.file: TextIO | None = None
         make_folder(out)
@@ -60,14 +61,21 @@ class ScoreLog:
     def read(self) -> dict[str, Logits]:
         """The logits that any process of this or an earlier run has kept, by video; a line that was cut off is passed over.
 
-        Raises I3DError if they were computed with other weights or by another protocol.
+        Raises I3DError if they were computed with other weights or by another protocol, or if an evaluation of other videos
+        has come to its end in the folder.
         """
         found: dict[str, Logits] = {}
+        finished = (self.out / "metrics.json").exists()
         for record in records(self.out):
             if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
                 raise I3DError(
                     f"scores of another making: {shown(self.out)}: they were computed with other weights, flow or "
-                    "protocol; choose another --out, or remove it"
+                    "protocol; choose another --out, or --overwrite them"
+                )
+            if finished and record.get("videos", self.videos) != self.videos:
+                raise I3DError(
+                    f"results of other videos: {shown(self.out)}: they would be replaced; choose another --out, or --overwrite "
+                    "them"
                 )
             if "video" in record:
                 logits = {stream: decoded(text) for stream, text in record["logits"].items()}
@@ -96,7 +104,8 @@ class ScoreLog:
             raise I3DError(f"cannot write: {shown(self.path)}: {error.strerror}; choose another --out") from error
         if self.file.tell():
             self.file.write("\n")  # ends a line that was cut off
-        self._write({"fingerprint": self.fingerprint})  # again, as the first line may be that line
+        videos = {} if self.videos is None else {"videos": self.videos}
+        self._write({"fingerprint": self.fingerprint, **videos})  # again, as the first line may be that line
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -16,6 +16,11 @@ from .defaults import STREAMS
 from .errors import DatasetError, counted, shown
 from .files import atomic_write, check_is_file
 
+UNREADABLE = (  # what numpy raises for files that are no .npz, or claim more than is in them
+    *(ValueError, TypeError, AttributeError, EOFError, NotImplementedError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -42,7 +47,7 @@ def read_scores(path: str | Path) -> Scores:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise DatasetError(f"cannot read scores: {shown(path)}: {error.strerror}; give a file of i3d eval") from error
-    except (ValueError, TypeError, AttributeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except UNREADABLE as error:
         raise DatasetError(
             f"no scores: {shown(path)}: it is no .npz of numbers, or damaged; give a file of i3d eval"
         ) from error
@@ -53,6 +58,8 @@ def read_scores(path: str | Path) -> Scores:
         )
     paths, classes = (tuple(map(str, arrays[name].ravel())) for name in ("paths", "classes"))
     shape = (len(paths), len(classes))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        logits = {stream: rows.astype(np.float32) if rows.dtype.kind == "f" else rows for stream, rows in logits.items()}
     if not shape[0] or any(
         row.shape != shape or row.dtype.kind != "f" or not np.isfinite(row).all() for row in logits.values()
     ):
@@ -63,7 +70,7 @@ def read_scores(path: str | Path) -> Scores:
             f"damaged scores: {shown(path)}: expected a class index or a row of 0 and 1 for each of {shape[0]} videos"
         )
     numbers = None if labels is None else labels.astype(np.int64)
-    return Scores(paths, classes, {stream: rows.astype(np.float32) for stream, rows in logits.items()}, numbers)
+    return Scores(paths, classes, logits, numbers)
 
 
 def are_labels(labels: NDArray[Any], shape: tuple[int, int]) -> bool:
@@ -85,8 +92,9 @@ def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
                 f"scores of different videos: {pair}: got {counted(len(odd), 'video')} in only one of them, "
                 f"the first {shown(odd[0])}; score the same videos with both streams"
             )
-        if part.classes != first.classes:
-            raise DatasetError(f"scores of different classes: {pair}: expected the same names in the same order")
+        if sorted(part.classes) != sorted(first.classes):
+            raise DatasetError(f"scores of different classes: {pair}: expected the same names")
+        part = with_classes(part, first.classes)
         if twice := sorted(set(part.logits) & set(logits)):
             raise DatasetError(f"scores of one stream twice: {pair}: both hold {twice[0]}; give one file for each stream")
         place = {path: i for i, path in enumerate(part.paths)}
@@ -97,6 +105,18 @@ def join(parts: Sequence[Scores], names: Sequence[str]) -> Scores:
                 raise DatasetError(f"scores with different labels: {pair}: expected the same label of each video")
             labels = part.labels[order]
     return Scores(first.paths, first.classes, {s: logits[s] for s in STREAMS if s in logits}, labels)
+
+
+def with_classes(scores: Scores, classes: tuple[str, ...]) -> Scores:
+    """Scores whose classes are in another order."""
+    if scores.classes == classes:
+        return scores
+    place = {name: i for i, name in enumerate(scores.classes)}
+    order = [place[name] for name in classes]
+    labels = scores.labels
+    if labels is not None:
+        labels = labels[:, order] if labels.ndim == 2 else np.argsort(order)[labels]
+    return Scores(scores.paths, classes, {stream: rows[:, order] for stream, rows in scores.logits.items()}, labels)
 
 
 def write_npz(path: str | Path, arrays: Mapping[str, Any], *, overwrite: bool = True) -> None:

@@ -102,7 +102,9 @@ def score_samples(
     group, protocol = how.group, how.protocol
     stored = FlowFolder(Path(how.flow_dir)) if how.flow_dir is not None and "flow" in model.nets else None
     check_flow(stored, samples)
-    log = None if how.out is None else ScoreLog(Path(how.out), fingerprint(model, protocol, how.flow_dir), group)
+    log = None
+    if how.out is not None:
+        log = ScoreLog(Path(how.out), fingerprint(model, protocol, how.flow_dir), group, videos=fingerprint_of_videos(samples))
     kept = merged(group.gather({} if log is None else log.read()))  # nobody writes before all have read
     todo = [sample for sample in samples if shown(sample.path) not in kept]
     new: dict[str, Logits] = {}
@@ -215,6 +217,11 @@ def fingerprint(model: TwoStream, protocol: Protocol, flow_dir: str | None) -> s
         for tensor in net.state_dict().values():
             digest.update(as_bytes(tensor))
     return digest.hexdigest()
+
+
+def fingerprint_of_videos(samples: Sequence[Sample]) -> str:
+    """Which videos are scored, in one word."""
+    return hashlib.sha256("\0".join(sorted(shown(sample.path) for sample in samples)).encode()).hexdigest()
 
 
 def as_bytes(tensor: Tensor) -> bytes:

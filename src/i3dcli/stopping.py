@@ -58,6 +58,7 @@ def ended_by_signals() -> Iterator[None]:
         yield
         return
     interruption = Interruption()
+    told, sys.unraisablehook = sys.unraisablehook, not_told_of_interruptions
     for number in before:
         signal.signal(number, interruption.begin)
     with interruption.tried_again():
@@ -65,8 +66,15 @@ def ended_by_signals() -> Iterator[None]:
             yield
         finally:
             ending.clear()
+            sys.unraisablehook = told
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def not_told_of_interruptions(unraisable: sys.UnraisableHookArgs) -> None:
+    """For an exception that nobody can catch, as in a callback of C: an interruption comes again, others are told."""
+    if not issubclass(unraisable.exc_type, Interrupted):
+        sys.__unraisablehook__(unraisable)
 
 
 class Interruption:

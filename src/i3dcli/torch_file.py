@@ -114,7 +114,10 @@ def storage_type(name: Any) -> torch.dtype:
 
 
 def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> Stored | Inert:
-    return storage.tensor(offset, shape, stride) if isinstance(storage, Storage) else Inert("Tensor")
+    """A tensor; what else belongs to it may say that its numbers stand for others, negated or conjugated ones."""
+    meaning = rest[2] if len(rest) > 2 else None  # after requires_grad and hooks
+    plain = isinstance(storage, Storage) and not (isinstance(meaning, dict) and any(meaning.values()))
+    return storage.tensor(offset, shape, stride) if plain else Inert("Tensor")
 
 
 def tensor_of_any_type(storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any) -> Any:

@@ -82,7 +82,7 @@ def what_is_kept(out: str | Path) -> str:
 def as_text(result: Result, out: str | Path) -> str:
     """The best validation and its weights, or the last loss where there was none to validate on."""
     rows = [row for row in result.history if f"val_{result.metric}" in row]
-    if not rows:
+    if not rows or not (Path(out) / BEST).exists():
         return f"{shown(Path(out) / LAST)}  loss {result.history[-1]['loss']:.4f}"
     best = max(rows, key=lambda row: row[f"val_{result.metric}"])
     return (

@@ -306,6 +306,7 @@ def load_model(
     if not paths or not set(streams or ()) <= set(paths):
         raise ValueError(f"expected a file for each stream, got {streams = }, {rgb = }, {flow = }")
     nets = {stream: load_stream(path, stream) for stream, path in paths.items()}
+    align_classes(nets)
     check_pair(nets, paths)
     num_classes = next(iter(nets.values())).num_classes
     names = labels if labels is not None else known or next((net.classes for net in nets.values() if net.classes), None)
@@ -329,6 +330,17 @@ def load_stream(path: str | Path, stream: str, *, remedy: str = "give them with 
     return net
 
 
+def align_classes(nets: Mapping[str, I3D]) -> None:
+    """Put the classes of the flow stream in the order of RGB's, where both have the same names."""
+    if len(nets) < 2:
+        return
+    names, there, head = nets["rgb"].classes, nets["flow"].classes, nets["flow"].logits.conv3d
+    if names and there and names != there and sorted(names) == sorted(there) and head.bias is not None:
+        order = [there.index(name) for name in names]
+        head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
+        nets["flow"].classes = names
+
+
 def check_pair(nets: Mapping[str, I3D], paths: Mapping[str, str | Path]) -> None:
     """Raise CheckpointError unless two streams have the same classes and look at the same pictures."""
     if len(nets) < 2:
@@ -337,7 +349,7 @@ def check_pair(nets: Mapping[str, I3D], paths: Mapping[str, str | Path]) -> None
     pair = f"{shown(paths['rgb'])} and {shown(paths['flow'])}"
     if rgb.num_classes != flow.num_classes or (rgb.classes and flow.classes and rgb.classes != flow.classes):
         raise CheckpointError(
-            f"streams do not match: {pair}: got {rgb.num_classes} and {flow.num_classes} classes of other names or order; "
+            f"streams do not match: {pair}: got {rgb.num_classes} and {flow.num_classes} classes of other names; "
             "expected two streams trained on the same classes"
         )
     seen = [(net.preprocessing.fps, net.preprocessing.short_side, net.preprocessing.crop) for net in (rgb, flow)]

@@ -107,7 +107,7 @@ class Views:
         if self.flow is None:
             trained = self.trained["flow"]
             return with_flow(frames, trained.flow_algorithm, trained.flow_parameters)
-        return with_stored_flow(frames, self.flow, self.path)
+        return with_stored_flow(frames, self.flow, self.path, remedy=self._remedy())
 
     def _windows(self) -> Iterator[tuple[range, Clips]]:
         """Up to 250 frames are one pass; of a longer video, windows of 250."""
@@ -135,9 +135,15 @@ class Views:
     def _flows_between(self, first: int, frames: Sequence[Frame]) -> list[NDArray[np.float32]]:
         """The flows between `frames`, the first of which is frame `first`."""
         if self.flow is not None:
-            return stored_flows(self.flow, first, frames, self.path)
+            return stored_flows(self.flow, first, frames, self.path, remedy=self._remedy())
         trained = self.trained["flow"]
         return list(flow_stream(frames, trained.flow_algorithm, trained.flow_parameters))
+
+    def _remedy(self) -> str:
+        """What to do about stored flow that does not belong to the video as the network sees it."""
+        wanted = self.trained["flow"]
+        options = f"--fps {self.source.fps:g} --short-side {wanted.short_side} --bound {wanted.flow_bound:g}"
+        return f"extract it again with {options} --overwrite"
 
     def _count_frames(self) -> int:
         """How many there are; what the file claims is believed where that many can be reached."""
@@ -183,35 +189,37 @@ def crops_along(height: int, width: int, crop: int, count: int) -> list[tuple[sl
     return [(rows, place) for place in along] if width >= height else [(place, columns) for place in along]
 
 
-def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Path) -> Iterator[Moment]:
+def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Path, *, remedy: str) -> Iterator[Moment]:
     """Each frame with the stored flow from it to the next; raises VideoError where flow and video do not belong together."""
     count = 0
     for count, frame in enumerate(frames, start=1):
-        yield frame, flow_of_frame(flow, count - 1, frame, video) if count <= len(flow) else None
+        yield frame, flow_of_frame(flow, count - 1, frame, video, remedy=remedy) if count <= len(flow) else None
     if count != len(flow) + 1:
         raise VideoError(
-            f"flow of another video: {shown(flow.folder)}: got {counted(len(flow), 'flow')} for "
-            f"{counted(count, 'frame')} of {shown(video)}, expected {count - 1}; extract it again"
+            f"flow of another video or frame rate: {shown(flow.folder)}: got {counted(len(flow), 'flow')} for "
+            f"{counted(count, 'frame')} of {shown(video)}, expected {count - 1}; {remedy}"
         )
 
 
-def stored_flows(flow: FlowReader, first: int, frames: Sequence[Frame], video: str | Path) -> list[NDArray[np.float32]]:
+def stored_flows(
+    flow: FlowReader, first: int, frames: Sequence[Frame], video: str | Path, *, remedy: str
+) -> list[NDArray[np.float32]]:
     """The stored flows between `frames`, which start with frame `first`; VideoError where they are of another video."""
-    found = [flow_of_frame(flow, first + i, frame, video) for i, frame in enumerate(frames[:-1]) if first + i < len(flow)]
+    there = [(first + i, frame) for i, frame in enumerate(frames[:-1]) if first + i < len(flow)]
+    found = [flow_of_frame(flow, index, frame, video, remedy=remedy) for index, frame in there]
     if len(found) != len(frames) - 1:
         raise VideoError(
-            f"flow of another video: {shown(flow.folder)}: got {len(flow)} flows, expected {first + len(frames) - 1} or more "
-            f"for {shown(video)}; extract it again"
+            f"flow of another video or frame rate: {shown(flow.folder)}: got {len(flow)} flows, expected "
+            f"{first + len(frames) - 1} or more for {shown(video)}; {remedy}"
         )
     return found
 
 
-def flow_of_frame(flow: FlowReader, index: int, frame: Frame, video: str | Path) -> NDArray[np.float32]:
+def flow_of_frame(flow: FlowReader, index: int, frame: Frame, video: str | Path, *, remedy: str) -> NDArray[np.float32]:
     """The stored flow from a frame to the next; raises VideoError where it is not of the frame's size."""
     field = flow[index]
     if field.shape[1:] != frame.shape[:2]:
         got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels of {shown(video)}"
-        remedy = f"extract it again with --short-side {min(frame.shape[:2])}"
         raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got}; {remedy}")
     return field
 
