@@ -113,7 +113,7 @@ def test_no_odd_state_of_a_run_ends_otherwise_than_in_a_line(tmp_path, monkeypat
         except I3DError as error:
             assert str(error).isprintable() and len(str(error)) < 1000
             outcomes["refused"] += 1
-    assert outcomes == {"refused": 267, "opened": 18}  # the scaler is for fp16
+    assert outcomes == {"refused": 281, "opened": 19}  # the scaler is for fp16
 
 
 def replaced(content, path, value):
@@ -277,3 +277,12 @@ def test_rows_of_different_columns_share_one_header():
         {"step": "1", "loss": "0.5", "val_n": ""},
         {"step": "2", "loss": "0.25", "val_n": "3"},
     ]
+
+
+def test_a_run_is_not_resumed_on_other_videos(tmp_path):
+    with folder(tmp_path, videos="one").opened(resume=False):
+        trained = learner()
+        folder(tmp_path, videos="one").save(trained, Progress(step=3), metric="top1")
+    assert folder(tmp_path, videos="one").open(learner()).step == 3
+    with pytest.raises(I3DError, match=r"^not the same run: .*: other videos; resume it with its own options, or start another"):
+        folder(tmp_path, videos="two").open(learner())

@@ -106,3 +106,20 @@ def test_logs_that_cannot_be_read_or_written_are_an_error(tmp_path):
 def test_a_line_is_json(tmp_path):
     lines = [json.loads(line) for line in kept(tmp_path, "a").path.read_text("ascii").splitlines()]
     assert lines[0] == {"fingerprint": "f"} and lines[1]["video"] == "a"
+
+
+def test_scores_of_a_video_that_has_other_bytes_now_are_passed_over(tmp_path):
+    with ScoreLog(tmp_path, "f", ALONE) as log:
+        log.add("a", ROWS, size=5)
+        log.add("b", ROWS, size=5)
+        log.add("c", ROWS)
+    assert list(ScoreLog(tmp_path, "f", ALONE).read({"a": 5, "b": 6, "c": 7}.get)) == ["a", "c"]
+
+
+def test_results_of_other_videos_are_not_replaced(tmp_path):
+    for videos in ("one", "two"):  # an interrupted evaluation may go on with others
+        with ScoreLog(tmp_path, "f", ALONE, videos=videos) as log:
+            assert log.read() == {}
+    (tmp_path / "metrics.json").touch()
+    with pytest.raises(I3DError, match=r"^results of other videos: .*: they would be replaced; choose another --out, or --over"):
+        ScoreLog(tmp_path, "f", ALONE, videos="two").read()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +18,7 @@ from .chosen import video_numbers
 from .datasets import Dataset, Sample, labels_of
 from .defaults import Preprocessing
 from .distributed import Group, cores_per_process
-from .errors import DatasetError, counted, shown
+from .errors import DatasetError, as_unicode, counted, shown
 from .flow.storage import FlowFolder
 from .loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
 from .recipes import TrainOptions
@@ -77,6 +79,11 @@ class RunData:
                 raise DatasetError(text)
             self.note(f"Note: {text}")
         return tuple(itertools.compress(samples, found))
+
+    def fingerprint(self) -> str:
+        """Which videos, in which order and with which labels, are learnt from and validated on, in one word."""
+        parts = [[(as_unicode(sample.key.as_posix()), sample.labels) for sample in part] for part in (self.train, self.val)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def check_classes(self, listed: Dataset) -> None:
         """Raise DatasetError where a class of the `listed` training videos is lost for want of flow, or there is but one."""

@@ -79,8 +79,9 @@ class Progress:
 class RunFolder:
     """The folder of one run. The first process of the group writes; all may read."""
 
-    def __init__(self, path: Path, options: TrainOptions, group: Group, *, clips_per_step: int):
+    def __init__(self, path: Path, options: TrainOptions, group: Group, *, clips_per_step: int, videos: str | None = None):
         self.path, self.options, self.group, self.clips_per_step = path, options, group, clips_per_step
+        self.videos = videos  # which videos it learns from and validates on, in one word
         self.last, self.best = path / LAST, path / BEST
         self.in_events = 0  # rows of the history
 
@@ -197,6 +198,8 @@ class RunFolder:
             changed.append(f"{training['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
         if training["classes"] != list(learner.net.classes or ()):
             changed.append("other classes")
+        if training.get("videos", self.videos) != self.videos:  # an older run does not say
+            changed.append("other videos")
         if changed:
             raise not_the_same_run(self.path, changed)
 
@@ -208,6 +211,7 @@ class RunFolder:
             "options": dataclasses.asdict(self.options),
             "clips_per_step": self.clips_per_step,
             "classes": list(learner.net.classes or ()),
+            "videos": self.videos,
             "learner": learner.state(),
             "progress": dataclasses.asdict(progress),
         }

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -58,9 +58,10 @@ class ScoreLog:
         self.file: TextIO | None = None
         make_folder(out)
 
-    def read(self) -> dict[str, Logits]:
+    def read(self, size_of: Callable[[str], int | None] = lambda video: None) -> dict[str, Logits]:
         """The logits that any process of this or an earlier run has kept, by video; a line that was cut off is passed over.
 
+        So is that of a video which has other bytes now, by their number, if `size_of` knows it and the line says it.
         Raises I3DError if they were computed with other weights or by another protocol, or if an evaluation of other videos
         has come to its end in the folder.
         """
@@ -79,13 +80,16 @@ class ScoreLog:
                 )
             if "video" in record:
                 logits = {stream: decoded(text) for stream, text in record["logits"].items()}
-                if all(np.isfinite(row).all() for row in logits.values()):
+                size = size_of(record["video"])
+                is_same = size is None or record.get("bytes", size) == size
+                if is_same and all(np.isfinite(row).all() for row in logits.values()):
                     found[record["video"]] = logits
         return found
 
-    def add(self, video: str, logits: Logits) -> None:
-        """Keep the logits (K,) of a video's streams."""
-        self._write({"video": video, "logits": {stream: encoded(row) for stream, row in logits.items()}})
+    def add(self, video: str, logits: Logits, *, size: int | None = None) -> None:
+        """Keep the logits (K,) of the streams of a video that has so many bytes."""
+        rows = {stream: encoded(row) for stream, row in logits.items()}
+        self._write({"video": video, **({} if size is None else {"bytes": size}), "logits": rows})
 
     def _write(self, record: dict[str, Any]) -> None:
         try:

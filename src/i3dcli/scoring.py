@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from .datasets import Dataset, Sample, renumbered
 from .distributed import ALONE, Group
 from .errors import DatasetError, VideoError, counted, shown
+from .find import source_bytes
 from .flow.storage import FlowFolder
 from .flow.threads import ahead
 from .lists import numbered_classes
@@ -105,7 +106,14 @@ def score_samples(
     log = None
     if how.out is not None:
         log = ScoreLog(Path(how.out), fingerprint(model, protocol, how.flow_dir), group, videos=fingerprint_of_videos(samples))
-    kept = merged(group.gather({} if log is None else log.read()))  # nobody writes before all have read
+    paths = {shown(sample.path): sample.path for sample in samples}
+
+    def size_of(video: str) -> int | None:
+        with suppress(KeyError, OSError):
+            return source_bytes(paths[video])
+        return None
+
+    kept = merged(group.gather({} if log is None else log.read(size_of)))  # nobody writes before all have read
     todo = [sample for sample in samples if shown(sample.path) not in kept]
     new: dict[str, Logits] = {}
     failures = []
@@ -124,7 +132,7 @@ def score_samples(
             else:
                 new[shown(sample.path)] = outcome
                 if log is not None:
-                    log.add(shown(sample.path), outcome)
+                    log.add(shown(sample.path), outcome, size=size_of(shown(sample.path)))
             bar.update(min(group.size, len(samples) - bar.n))  # the others are as far
     logits = kept | merged(group.gather(new))
     failed = {failure.path: failure for part in group.gather(failures) for failure in part}

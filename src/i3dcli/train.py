@@ -116,7 +116,7 @@ def train(
         dataset = for_training(dataset, options.val_fraction, seed=options.seed, note=say)
         net = build_network(dataset, options, note=say)
         data = RunData(dataset, options, net.preprocessing, group, device=chosen, workers=workers, note=say)
-        folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step)
+        folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step, videos=data.fingerprint())
         with folder.opened(resume=resume), contextlib.closing(data):
             learner = Learner(
                 net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
