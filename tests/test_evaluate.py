@@ -729,3 +729,17 @@ def test_results_of_others_are_replaced_only_where_it_is_asked_for(split, weight
     assert score(*streams, "--out", tmp_path, "--overwrite").exit_code == 0
     assert "files are there" in score(*streams, "--out", tmp_path).stderr
     assert (tmp_path / "report.html").read_text() != "mine"
+
+
+def test_results_are_not_written_over_what_they_are_made_from(split, weights, streams, tmp_path):
+    assert score(*streams, "--out", tmp_path).exit_code == 0
+    saved = tmp_path / "scores.npz"
+    before = saved.read_bytes()
+    text = f"cannot write: {saved}: it is what is read or written besides; give another name"
+    one_line(score("--scores", saved, "--out", tmp_path, "--overwrite"), 1, text)
+    (tmp_path / "metrics.json").write_text(split.path.read_text())
+    result = score(
+        tmp_path / "metrics.json", *weights, "--format", "list", "--root", split.path.parent, "--out", tmp_path, "--overwrite"
+    )
+    assert result.exit_code == 1 and "metrics.json: it is what is read or written besides" in result.stderr
+    assert saved.read_bytes() == before

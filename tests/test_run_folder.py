@@ -284,5 +284,7 @@ def test_a_run_is_not_resumed_on_other_videos(tmp_path):
         trained = learner()
         folder(tmp_path, videos="one").save(trained, Progress(step=3), metric="top1")
     assert folder(tmp_path, videos="one").open(learner()).step == 3
-    with pytest.raises(I3DError, match=r"^not the same run: .*: other videos; resume it with its own options, or start another"):
+    with pytest.raises(
+        I3DError, match=r"^not the same run: .*: other videos; resume it with its own options, or start another"
+    ):
         folder(tmp_path, videos="two").open(learner())

@@ -121,5 +121,7 @@ def test_results_of_other_videos_are_not_replaced(tmp_path):
         with ScoreLog(tmp_path, "f", ALONE, videos=videos) as log:
             assert log.read() == {}
     (tmp_path / "metrics.json").touch()
-    with pytest.raises(I3DError, match=r"^results of other videos: .*: they would be replaced; choose another --out, or --over"):
+    with pytest.raises(
+        I3DError, match=r"^results of other videos: .*: they would be replaced; choose another --out, or --over"
+    ):
         ScoreLog(tmp_path, "f", ALONE, videos="two").read()

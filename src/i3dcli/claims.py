@@ -153,11 +153,8 @@ class Claim:
     def publish(self, folder: Path) -> None:
         """Put the finished flow in its place, in place of that which is there of the same video. Raises VideoError."""
         _, old = beside(folder)
+        check_replaceable(folder)
         if os.path.lexists(folder):
-            if strangers := strangers_in(folder):
-                raise VideoError(
-                    f"files of others: {shown(folder)}: got {shown(min(strangers))}, which i3d did not write; move it away"
-                )
             folder.rename(old)
         (self.work / MARK).unlink()
         self.work.rename(folder)
@@ -186,6 +183,12 @@ def remove(folder: Path) -> None:
 
 def is_our_file(path: Path) -> bool:
     return OUR_FILES.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise VideoError where a folder of flow holds anything that extract-flow has not written there."""
+    if os.path.lexists(folder) and (strangers := strangers_in(folder)):
+        raise VideoError(f"files of others: {shown(folder)}: got {shown(strangers[0])}, which i3d did not write; move it away")
 
 
 def strangers_in(folder: Path) -> list[str]:

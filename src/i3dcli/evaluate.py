@@ -125,6 +125,7 @@ def evaluate_splits(
         models = [load(rgb=chosen.rgb, flow=chosen.flow) for chosen in splits]
         evaluations = []
         with result_folders(folders, group, resumable=True, overwrite=options.overwrite):
+            check_inputs(splits)
             for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
                 how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
                 report_missing(dataset, how.note_once, strict=options.strict)
@@ -140,13 +141,20 @@ def evaluate_splits(
                 write_text(folders[-1] / "metrics.json", json.dumps(means, indent=1) + "\n")
 
 
+def check_inputs(splits: Sequence[EvalOptions]) -> None:
+    """Raise I3DError where results would be written over what they are made from."""
+    for chosen in splits:
+        inputs = [path for path in (chosen.source, chosen.rgb, chosen.flow, chosen.classes, *chosen.scores) if path is not None]
+        for name in RESULTS if chosen.out is not None else ():
+            check_writable(Path(str(chosen.out)) / name, others=inputs)
+
+
 def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
     """The evaluation of saved scores, its outputs written. Raises I3DError."""
     saved = join([read_scores(path) for path in options.scores], options.scores)
     if options.out is not None:
         make_folder(Path(options.out))
-        for name in RESULTS:
-            check_writable(Path(options.out) / name, others=options.scores)
+        check_inputs([options])
     evaluation = Evaluation(saved, assess(saved, weights=options.fusion_weights))
     if options.out is not None:
         out = Path(options.out)

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from . import __version__
-from .claims import Claims, Failures, is_flow
+from .claims import Claims, Failures, check_replaceable, is_flow
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
@@ -221,6 +221,7 @@ def extract_video(
             return Outcome(found.path, "elsewhere", claims.out / allowed[0])
         if not overwrite and finished(found, claim.folder, options):  # by another process, since this one looked
             return Outcome(found.path, "kept", claim.folder)
+        check_replaceable(claim.folder)
         work = claim.work
         writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
         viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
