@@ -177,12 +177,14 @@ def test_the_best_weights_of_a_run_whose_last_were_removed_are_not_replaced(tmp_
 
 
 def test_a_run_that_was_killed_before_its_first_save_is_begun_again_in_its_folder(tmp_path):
-    run = folder(tmp_path)
+    run, trained = folder(tmp_path), learner()
     with run.opened(resume=False):
-        run.open(learner())
+        run.open(trained)
+        run.log(Progress(history=[{"step": 1}]))
+        run.keep_best(trained, chosen_on=())
     (tmp_path / ".last.pt.i3d.tmp").write_text("half")
     opened(tmp_path, resume=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.txt", "config.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "classes.txt", "config.json", "log.csv"]
 
 
 def test_a_record_that_is_none_is_an_error(tmp_path):
@@ -277,6 +279,19 @@ def test_rows_of_different_columns_share_one_header():
         {"step": "1", "loss": "0.5", "val_n": ""},
         {"step": "2", "loss": "0.25", "val_n": "3"},
     ]
+
+
+def test_what_goes_with_the_last_weights_is_written_where_it_is_resumed_from(tmp_path):
+    row = {"step": 3, "epoch": 1.0, "lr": 0.1, "loss": 0.5}
+    trained = saved(tmp_path, Progress(step=3, history=[row]))
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    record = json.loads(whole["config.json"])
+    for name in ("curves.png", "log.csv"):  # killed right after it had written last.pt for the first time
+        (tmp_path / name).unlink()
+    (tmp_path / "config.json").write_text(json.dumps({**record, "saved": False}))
+    run = folder(tmp_path)
+    run.write_beside_last(trained, run.open(trained), metric="top1")
+    assert record["saved"] and {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == whole
 
 
 def test_a_run_is_not_resumed_on_other_videos(tmp_path):

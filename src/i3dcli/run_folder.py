@@ -30,7 +30,15 @@ from .weight_files import read_weights
 
 LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
 WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
-ABOUT_RUN = {"preprocessing", "clips_per_step", "processes", "device", "tool", "torch"}  # in config.json besides the options
+ABOUT_RUN = {
+    "preprocessing",
+    "clips_per_step",
+    "processes",
+    "device",
+    "saved",
+    "tool",
+    "torch",
+}  # in config.json besides the options
 PARTS_OF_STATE = {"options", "clips_per_step", "classes", "learner", "progress"}  # of a run, in last.pt
 Row = dict[str, Any]
 
@@ -120,7 +128,7 @@ class RunFolder:
     def _check_files(self) -> None:
         """Raise I3DError for files that a run would replace, where none has been in the folder."""
         found = [name for name in WRITTEN if os.path.lexists(self.path / name)]
-        begun = is_record(self.path / CONFIG) and set(found) <= {CONFIG, CLASSES}  # killed before it saved anything
+        begun = is_record(self.path / CONFIG) and not has_saved(self.path / CONFIG)  # killed before its first last.pt
         if found and not (self.last.exists() or begun):
             raise I3DError(
                 f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another --out"
@@ -162,7 +170,7 @@ class RunFolder:
         """
         if not self.last.exists():
             if self.group.first:
-                self._describe(learner)
+                self._describe(learner, saved=False)
             return Progress()
         content = read_weights(self.last)
         training = content.get("training")
@@ -216,15 +224,23 @@ class RunFolder:
             "progress": dataclasses.asdict(progress),
         }
         save_checkpoint(learner.net, self.last, training=training)
-        self.log(progress)
-        if progress.history:
-            write_curves(self.path / CURVES, progress.history, metric=metric)
+        self.write_beside_last(learner, progress, metric=metric)
         if self.events is not None:
             for row in progress.history[self.in_events :]:
                 for name, value in row.items():
                     self.events.add_scalar(name, value, row["step"])
             self.in_events = len(progress.history)
             self.events.flush()
+
+    def write_beside_last(self, learner: Learner, progress: Progress, *, metric: str) -> None:
+        """Write what goes with last.pt and is not in it, also where a run is resumed that was killed before it did."""
+        if not self.group.first:
+            return
+        if not (is_record(self.path / CONFIG) and has_saved(self.path / CONFIG)):
+            self._describe(learner, saved=True)
+        self.log(progress)
+        if progress.history:
+            write_curves(self.path / CURVES, progress.history, metric=metric)
 
     def log(self, progress: Progress) -> None:
         """Write log.csv, which between two last.pt is ahead of it."""
@@ -236,7 +252,7 @@ class RunFolder:
         if self.group.first:
             save_checkpoint(learner.net, self.best, chosen_on=chosen_on)
 
-    def _describe(self, learner: Learner) -> None:
+    def _describe(self, learner: Learner, *, saved: bool) -> None:
         """Write config.json and classes.txt."""
         record = {
             **dataclasses.asdict(self.options),
@@ -244,6 +260,7 @@ class RunFolder:
             "clips_per_step": self.clips_per_step,
             "processes": self.group.size,
             "device": str(learner.device),
+            "saved": saved,  # whether there has been a last.pt
             "tool": f"i3d {__version__}",
             "torch": torch.__version__,
         }
@@ -257,6 +274,11 @@ def is_record(path: Path) -> bool:
         record = json.loads(path.read_text("utf-8"))
         return isinstance(record, dict) and str(record.get("tool")).startswith("i3d ")
     return False
+
+
+def has_saved(path: Path) -> bool:
+    """Whether the run of a config.json has ever written its last.pt; older ones do not say, and are taken to have."""
+    return bool(json.loads(path.read_text("utf-8")).get("saved", True))
 
 
 def is_state(training: Any) -> TypeGuard[dict[str, Any]]:

@@ -122,6 +122,8 @@ def train(
                 net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
             )
             state = folder.open(learner)
+            if state.step:
+                folder.write_beside_last(learner, state, metric=data.metric)
             report_missing(dataset, say, strict=options.strict)
             report_absent(data.train, dataset.classes, say)
             begun = f"; going on after step {state.step}" if state.step else ""
