@@ -19,10 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from . import __version__
-from .claims import Claims, Failures, check_replaceable, is_flow
+from .claims import Claims, check_replaceable, is_flow
 from .defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from .distributed import choose_device, own_device
 from .errors import DatasetError, I3DError, VideoError, shown
+from .failures import Failures
 from .files import make_folder
 from .find import FLOW_SIDECAR, Found, find_videos
 from .flow import Frame, Moment, with_flow
