@@ -126,7 +126,8 @@ def train(
                 folder.write_beside_last(learner, state, metric=data.metric)
             report_missing(dataset, say, strict=options.strict)
             report_absent(data.train, dataset.classes, say)
-            begun = f"; going on after step {state.step}" if state.step else ""
+            begun = "" if not state.step else f"; going on after step {state.step}"
+            begun = f"; it was at its end, step {state.step}" if state.step >= data.num_steps else begun
             say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
             return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
 
