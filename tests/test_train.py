@@ -346,6 +346,17 @@ def test_videos_without_flow_are_left_out_and_counted(motions, flows, tmp_path):
     one_line(train(*arguments, "--flow-dir", tmp_path, "--out", tmp_path / "none"), 1, "got none for 8 of 8 videos")
 
 
+def test_flow_of_videos_that_lack_frames_is_noted_once(motions, flows, tmp_path):
+    shutil.copytree(flows["npy"], tmp_path / "flow")
+    for name in ("left0", "left1"):
+        sidecar = tmp_path / "flow" / "train" / "left" / name / "flow.json"
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "lost_frames": 3}))
+    one = ("--stream", "flow", "--flow-dir", tmp_path / "flow", "--steps", "1", "--out", tmp_path / "run")
+    result = train(motions, *one)
+    text = f"Note: flow of videos that lack frames: {tmp_path}/flow: got 2 of 8, the first {motions}/train/left/left0.mp4; copy"
+    assert result.exit_code == 0 and result.stderr.count(text) == result.stderr.count("lack frames") == 1
+
+
 def test_a_class_whose_videos_all_lack_flow_is_one_line(motions, flows, tmp_path):
     shutil.copytree(flows["npy"] / "train" / "left", tmp_path / "flow" / "left")
     result = train(motions / "train", "--stream", "flow", "--flow-dir", tmp_path / "flow", "--out", tmp_path / "run")

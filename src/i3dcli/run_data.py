@@ -78,7 +78,13 @@ class RunData:
             if self.options.strict or len(without) == len(samples):
                 raise DatasetError(text)
             self.note(f"Note: {text}")
-        return tuple(itertools.compress(samples, found))
+        there = tuple(itertools.compress(samples, found))
+        if lacking := [sample for sample in there if stored.lost_frames(sample.key, sample.path)]:
+            self.note(
+                f"Note: flow of videos that lack frames: {shown(flow_dir)}: got {len(lacking)} of {len(there)}, the first "
+                f"{shown(lacking[0].path)}; copy or download them again"
+            )
+        return there
 
     def fingerprint(self) -> str:
         """Which videos, in which order and with which labels, are learnt from and validated on, in one word."""

@@ -232,6 +232,13 @@ class FlowFolder:
     def holds(self, key: Path, video: Path) -> bool:
         return (self.find(key, video) / SIDECAR).exists()
 
+    def lost_frames(self, key: Path, video: Path) -> int:
+        """How many frames extract-flow missed in a video whose flow is here; 0 where the sidecar does not say."""
+        with contextlib.suppress(VideoError):  # none here, or damaged
+            lost = read_sidecar(self.find(key, video)).get("lost_frames")
+            return lost if isinstance(lost, int) else 0
+        return 0
+
     def open(self, key: Path, video: Path) -> FlowReader:
         """The flow of a video. Raises VideoError where there is none, or where it was made from another one."""
         flow = FlowReader(self.find(key, video))
