@@ -20,7 +20,7 @@ from typing import Any
 from .errors import I3DError, VideoError, shown
 from .files import locked
 from .find import FLOW_SIDECAR, Found
-from .flow.storage import read_sidecar
+from .flow.storage import flow_names, frame_name, read_sidecar
 from .places import Place, candidates, lies_where, made_from
 
 MARK = ".i3d"  # in a folder to work in, which tells that it is ours
@@ -133,8 +133,7 @@ class Claim:
 
     def begin(self) -> None:
         """Make the folder to work in, with those above it."""
-        old = beside(self.folder)[1]
-        for path in (self.work, old):
+        for path in beside(self.folder):
             if os.path.lexists(path) and not is_ours(path):
                 raise VideoError(f"cannot write flow: {shown(path)}: it is there and not ours; move it away")
         self.made = [path for path in self.work.parents if not path.exists()]
@@ -202,14 +201,12 @@ def names_of_flow(sidecar: Mapping[str, Any]) -> set[str]:
     format, count = sidecar.get("format"), sidecar.get("num_flows")
     numbers = range(1, count + 1) if isinstance(count, int) else range(0)
     names = {FLOW_SIDECAR}
-    if format == "jpg":
-        names |= {f"flow_{axis}_{number:05d}.jpg" for number in numbers for axis in "xy"}
-    elif format == "flo":
-        names |= {f"flow_{number:05d}.flo" for number in numbers}
+    if format in ("jpg", "flo"):
+        names |= {name for number in numbers for name in flow_names(format, number)}
     else:
         names.add(f"flow.{format}")
     if sidecar.get("frames") is True:
-        names |= {f"img_{number:05d}.jpg" for number in range(1, len(numbers) + 2)}
+        names |= {frame_name(number) for number in range(1, len(numbers) + 2)}
     return names | ({"flow.mp4"} if sidecar.get("viz") is True else set())
 
 

@@ -51,6 +51,16 @@ def dequantise(levels: NDArray[np.uint8], bound: float) -> NDArray[np.float32]:
     return levels.astype(np.float32) * np.float32(2 * bound / 255) - np.float32(bound)
 
 
+def flow_names(format: str, number: int) -> tuple[str, ...]:
+    """The names of what holds flow `number`, from 1, in its folder, or of a zip in the archive; npy has one file for all."""
+    return (f"flow_{number:05d}.flo",) if format == "flo" else (f"flow_x_{number:05d}.jpg", f"flow_y_{number:05d}.jpg")
+
+
+def frame_name(number: int) -> str:
+    """The name of frame `number`, from 1."""
+    return f"img_{number:05d}.jpg"
+
+
 class FlowWriter:
     """Writes the flows of one video, one after the other, into an existing folder; `close` completes the files.
 
@@ -73,19 +83,20 @@ class FlowWriter:
         self.num_flows += 1
         self.shape = flow.shape
         if self.format in QUANTISED:
-            for axis, field in zip("xy", flow, strict=True):
-                self._put(f"flow_{axis}_{self.num_flows:05d}.jpg", partial(self._levels, field))
+            for name, field in zip(flow_names(self.format, self.num_flows), flow, strict=True):
+                self._put(name, partial(self._levels, field))
         elif self.array is not None:
             if self.num_flows == 1:
                 self._write_header()
             self.array.write(flow.astype("<f2").tobytes())
         else:
-            self._put(f"flow_{self.num_flows:05d}.flo", partial(flo, flow))
+            (name,) = flow_names(self.format, self.num_flows)
+            self._put(name, partial(flo, flow))
 
     def write_frame(self, frame: NDArray[np.uint8]) -> None:
         """Append one RGB frame (H,W,3) as img_00001.jpg …"""
         self.num_frames += 1
-        self._put(f"img_{self.num_frames:05d}.jpg", partial(jpeg, frame[..., ::-1], self.quality))
+        self._put(frame_name(self.num_frames), partial(jpeg, frame[..., ::-1], self.quality))
 
     def close(self) -> None:
         try:
@@ -182,7 +193,7 @@ class FlowReader:
                 raise ValueError(f"flow.npy holds {len(array)} flows, {SIDECAR} says {self.num_flows}")
             return lambda index: array[index].astype(np.float32)
         if self.format == "flo":
-            return lambda index: read_flo((self.folder / f"flow_{index + 1:05d}.flo").read_bytes())
+            return lambda index: read_flo(self.folder.joinpath(*flow_names("flo", index + 1)).read_bytes())
         if self.format == "zip":
             archive = zipfile.ZipFile(self.folder / "flow.zip")
             return lambda index: self._pictures(archive.read, index)
@@ -191,7 +202,7 @@ class FlowReader:
         raise ValueError(f"unknown format {self.format!r}")
 
     def _pictures(self, read: Callable[[str], bytes], index: int) -> NDArray[np.float32]:
-        names = [f"flow_{axis}_{index + 1:05d}.jpg" for axis in "xy"]
+        names = flow_names(self.format, index + 1)
         data = [np.frombuffer(read(name), np.uint8) for name in names]
         found = [cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in data if picture.size]  # cv2 raises for nothing
         levels = [picture for picture in found if picture is not None]
