@@ -20,8 +20,9 @@ from .annotations import (
 )
 from .class_names import distinct
 from .errors import DatasetError, counted, shown, shown_class
-from .file_names import is_debris, is_video_name
+from .file_names import is_debris
 from .files import check_is_file
+from .find import without_suffix
 from .lists import (
     ClassIds,
     Request,
@@ -210,11 +211,11 @@ def samples(part: str, rows: list[Row], source: Source, path: Path) -> tuple[Sam
 def key_below(root: str, path: Path) -> Path:
     """A video's path below the absolute `root` without suffix; of one that lies elsewhere the last two parts."""
     absolute = os.path.abspath(path)
-    inside = absolute.startswith(os.path.join(root, "")) or absolute == root
-    key = os.path.relpath(absolute, root) if absolute == root else absolute[len(os.path.join(root, "")) :]
-    if not inside:
-        key = os.sep.join(Path(absolute).parts[-2:])
-    return Path(key.rpartition(".")[0] if is_video_name(os.path.basename(key)) else key)
+    if absolute == root:
+        return Path()
+    inside = absolute.startswith(os.path.join(root, ""))
+    key = Path(absolute[len(os.path.join(root, "")) :]) if inside else Path(*Path(absolute).parts[-2:])
+    return without_suffix(key)
 
 
 def resolved(paths: Iterable[Path]) -> Iterator[str]:
