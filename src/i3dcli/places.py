@@ -15,7 +15,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +65,19 @@ Parts = tuple[str, ...]
 def in_each_others_way(places: Mapping[Found, Parts]) -> set[Found]:
     """The videos whose place is another's, or above or below it."""
     counts = Counter(places.values())
-    above = {parent for place in counts for parent in parents(place)}
-    return {
-        found
-        for found, place in places.items()
-        if counts[place] > 1 or place in above or any(parent in counts for parent in parents(place))
-    }
+    return {found for found, place in places.items() if counts[place] > 1} | above_or_below(places, counts)
 
 
 def in_the_way(places: Mapping[Found, Parts], others: Mapping[Found, Parts]) -> set[Found]:
     """Those of `places` that are one of the `others`, or above or below it."""
     taken = set(others.values())
-    above = {parent for place in taken for parent in parents(place)}
-    return {
-        found
-        for found, place in places.items()
-        if place in taken or place in above or any(parent in taken for parent in parents(place))
-    }
+    return {found for found, place in places.items() if place in taken} | above_or_below(places, taken)
+
+
+def above_or_below(places: Mapping[Found, Parts], others: Collection[Parts]) -> set[Found]:
+    """The videos whose place is above or below one of the `others`."""
+    above = {parent for place in others for parent in parents(place)}
+    return {found for found, place in places.items() if place in above or any(parent in others for parent in parents(place))}
 
 
 def parents(place: Parts) -> Iterator[Parts]:
