@@ -25,6 +25,7 @@ from .flow.storage import flow_picture, jpeg
 from .metrics import average_precision, class_accuracy, confusion, rank
 from .report import Mistake, Report, write_confusion, write_per_class, write_report
 from .result_folder import RESULTS, result_folders
+from .score_log import METRICS
 from .scores import Scores, join, read_scores, write_scores
 from .scoring import Scoring, match_classes, score_samples
 from .two_stream import TwoStream, load_model
@@ -138,7 +139,7 @@ def evaluate_splits(
                     yield split, evaluation
             if with_mean and evaluations:
                 means = means_over_splits(evaluations)
-                write_text(folders[-1] / "metrics.json", json.dumps(means, indent=1) + "\n")
+                write_text(folders[-1] / METRICS, json.dumps(means, indent=1) + "\n")
 
 
 def check_inputs(splits: Sequence[EvalOptions]) -> None:
@@ -172,7 +173,7 @@ def write_outputs(
     """
     out = Path(out)
     make_folder(out)
-    write_text(out / "metrics.json", json.dumps(as_metrics(evaluation), indent=1) + "\n")
+    write_text(out / METRICS, json.dumps(as_metrics(evaluation), indent=1) + "\n")
     write_scores(out / "scores.npz", evaluation.scores)
     report = as_report(evaluation, command=command, protocol=protocol, samples=samples)
     write_per_class(out / "per_class.csv", report)

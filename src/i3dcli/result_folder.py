@@ -10,9 +10,8 @@ from pathlib import Path
 from .distributed import Group
 from .errors import I3DError, shown
 from .files import held, make_folder
-from .score_log import has_record, log_files
+from .score_log import METRICS, has_record, log_files
 
-METRICS = "metrics.json"
 RESULTS = (METRICS, "scores.npz", "per_class.csv", "confusion.csv", "report.html")
 
 

@@ -18,6 +18,7 @@ from .errors import I3DError, shown
 from .files import make_folder
 
 Logits = dict[str, NDArray[np.float32]]
+METRICS = "metrics.json"  # which an evaluation writes when it has come to its end
 LOG_NAME = re.compile(r"scores\.\d+\.jsonl")
 
 
@@ -66,7 +67,7 @@ class ScoreLog:
         has come to its end in the folder.
         """
         found: dict[str, Logits] = {}
-        finished = (self.out / "metrics.json").exists()
+        finished = (self.out / METRICS).exists()
         for record in records(self.out):
             if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
                 raise I3DError(
