@@ -43,6 +43,17 @@ class Group:
             dist.all_gather_object(values, value)
         return values
 
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Where the block raises I3DError on any process, raise it on all of them: none waits for one that is gone."""
+        complaint = None
+        try:
+            yield
+        except I3DError as error:
+            complaint = str(error)
+        if complaint := next((text for text in self.gather(complaint) if text is not None), None):
+            raise I3DError(complaint)
+
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite `tensors` with those of the first process."""
         if self.size > 1:

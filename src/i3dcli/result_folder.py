@@ -23,21 +23,16 @@ def result_folders(folders: Sequence[Path], group: Group, *, resumable: bool, ov
     that one before has left, which `overwrite` removes. Raises I3DError on every process of the group.
     """
     with contextlib.ExitStack() as stack:
-        complaint = None
-        try:
-            for folder in folders if group.first else ():
+        with group.failing_together():
+            mine = folders if group.first else ()
+            for folder in mine:
                 make_folder(folder)
                 stack.enter_context(held(folder))
-            if group.first and not overwrite:
-                for folder in folders:
-                    check_results(folder, recorded=resumable and has_record(folder))
-            for folder in folders if group.first and overwrite and resumable else ():
+            for folder in mine if not overwrite else ():
+                check_results(folder, recorded=resumable and has_record(folder))
+            for folder in mine if overwrite and resumable else ():
                 for path in log_files(folder):
                     path.unlink()
-        except I3DError as error:
-            complaint = str(error)
-        if complaint := next((text for text in group.gather(complaint) if text is not None), None):
-            raise I3DError(complaint)
         yield
 
 

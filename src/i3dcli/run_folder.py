@@ -110,16 +110,11 @@ class RunFolder:
         and if it holds files of others under the names that a run writes.
         """
         with contextlib.ExitStack() as stack:
-            complaint = None
-            try:
+            with self.group.failing_together():
                 if self.group.first:
                     make_folder(self.path)
                     stack.enter_context(held(self.path))
                     self._check_files()
-            except I3DError as error:
-                complaint = str(error)
-            if complaint := next((text for text in self.group.gather(complaint) if text is not None), None):
-                raise I3DError(complaint)
             self._check(resume=resume)
             for name in WRITTEN if self.group.first else ():
                 remove_leftovers(self.path / name)
