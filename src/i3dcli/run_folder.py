@@ -123,7 +123,7 @@ class RunFolder:
     def _check_files(self) -> None:
         """Raise I3DError for files that a run would replace, where none has been in the folder."""
         found = [name for name in WRITTEN if os.path.lexists(self.path / name)]
-        begun = is_record(self.path / CONFIG) and not has_saved(self.path / CONFIG)  # killed before its first last.pt
+        begun = has_saved(self.path / CONFIG) is False  # killed before its first last.pt
         if found and not (self.last.exists() or begun):
             raise I3DError(
                 f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another --out"
@@ -231,7 +231,7 @@ class RunFolder:
         """Write what goes with last.pt and is not in it, also where a run is resumed that was killed before it did."""
         if not self.group.first:
             return
-        if not (is_record(self.path / CONFIG) and has_saved(self.path / CONFIG)):
+        if not has_saved(self.path / CONFIG):
             self._describe(learner, saved=True)
         self.log(progress)
         if progress.history:
@@ -263,17 +263,16 @@ class RunFolder:
         write_text(self.path / CLASSES, "".join(f"{name}\n" for name in learner.net.classes or ()))
 
 
-def is_record(path: Path) -> bool:
-    """Whether a file is the config.json of a run."""
+def has_saved(path: Path) -> bool | None:
+    """Whether the run of a config.json has ever written its last.pt; None for a file that is no run's.
+
+    Older runs do not say, and are taken to have.
+    """
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(path.read_text("utf-8"))
-        return isinstance(record, dict) and str(record.get("tool")).startswith("i3d ")
-    return False
-
-
-def has_saved(path: Path) -> bool:
-    """Whether the run of a config.json has ever written its last.pt; older ones do not say, and are taken to have."""
-    return bool(json.loads(path.read_text("utf-8")).get("saved", True))
+        if isinstance(record, dict) and str(record.get("tool")).startswith("i3d "):
+            return bool(record.get("saved", True))
+    return None
 
 
 def is_state(training: Any) -> TypeGuard[dict[str, Any]]:
