@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from media import moving, write_video
 
 from i3dcli import VideoError
-from i3dcli.claims import MARK, Claims, remove
+from i3dcli.claims import MARK, Claims, is_ours, remove
 from i3dcli.cli import main
 from i3dcli.extract import FlowOptions, extract_videos
 from i3dcli.find import Found
@@ -425,3 +425,21 @@ def test_a_reader_looks_where_a_writer_may_have_put_it(tmp_path):
             (out / place).parent.mkdir(exist_ok=True)
             outcome.folder.rename(out / place)
         assert FlowFolder(out).find(Path("run/v"), video) == out / place
+
+
+@pytest.mark.parametrize("format", ["jpg", "flo", "zip", "npy"])
+def test_flow_is_known_as_ours_to_the_last_file_whatever_its_sidecar_counts(tmp_path, format):
+    video = clip(tmp_path / "in" / "a.mp4", 3)
+    (outcome,) = extract_videos(
+        [str(video)], tmp_path / "out", FlowOptions(algorithm="dis", format=format, frames=True, viz=True)
+    )
+    sidecar = outcome.folder / "flow.json"
+    assert is_ours(outcome.folder)
+    record = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({**record, "num_flows": 10**15}))
+    assert is_ours(outcome.folder)
+    sidecar.write_text(json.dumps({**record, "num_flows": 0}))
+    assert is_ours(outcome.folder) == (format == "zip")  # which has the frames in it, too
+    sidecar.write_text(json.dumps(record))
+    (outcome.folder / "img_00004.jpg").touch()
+    assert not is_ours(outcome.folder)

@@ -25,6 +25,8 @@ from .places import Place, candidates, lies_where, made_from
 
 MARK = ".i3d"  # in a folder to work in, which tells that it is ours
 FLOW_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|flow\.(zip|npy|json)")
+NUMBERED = re.compile(r"(?:flow_[xy]|flow|img)_([0-9]{5,})\.[a-z]+")
+IN_FILES = ("jpg", "flo")  # formats of a file for each flow
 OUR_FILES = re.compile(rf"{FLOW_FILES.pattern}|img_\d{{5,}}\.jpg|flow\.mp4")
 
 
@@ -190,24 +192,23 @@ def check_replaceable(folder: Path) -> None:
 
 def strangers_in(folder: Path) -> list[str]:
     """The names in a folder of flow that extract-flow has not written there, by what its sidecar says."""
-    ours = names_of_flow(read_sidecar(folder)) if is_flow(folder) else None
+    sidecar = read_sidecar(folder) if is_flow(folder) else None
     names = {path.name: is_our_file(path) for path in folder.iterdir()}
-    known = {name for name in names if (FLOW_FILES.fullmatch(name) if ours is None else name in ours)}
+    known = {name for name in names if (FLOW_FILES.fullmatch(name) if sidecar is None else is_name_of_flow(name, sidecar))}
     return sorted(name for name, is_file in names.items() if not is_file or name not in known)
 
 
-def names_of_flow(sidecar: Mapping[str, Any]) -> set[str]:
-    """The files that flow of this making consists of."""
+def is_name_of_flow(name: str, sidecar: Mapping[str, Any]) -> bool:
+    """Whether flow of this making has a file of this name."""
     format, count = sidecar.get("format"), sidecar.get("num_flows")
-    numbers = range(1, count + 1) if isinstance(count, int) else range(0)
-    names = {FLOW_SIDECAR}
-    if format in ("jpg", "flo"):
-        names |= {name for number in numbers for name in flow_names(format, number)}
-    else:
-        names.add(f"flow.{format}")
-    if sidecar.get("frames") is True:
-        names |= {frame_name(number) for number in range(1, len(numbers) + 2)}
-    return names | ({"flow.mp4"} if sidecar.get("viz") is True else set())
+    last = count if isinstance(count, int) else 0
+    numbered = NUMBERED.fullmatch(name)
+    if numbered is None:
+        whole = "flow.mp4" if sidecar.get("viz") is True else FLOW_SIDECAR
+        return name in (FLOW_SIDECAR, whole) or (format not in IN_FILES and name == f"flow.{format}")
+    number = int(numbered[1])
+    is_flow_file = format in IN_FILES and 1 <= number <= last and name in flow_names(str(format), number)
+    return is_flow_file or (sidecar.get("frames") is True and 1 <= number <= max(last, 0) + 1 and name == frame_name(number))
 
 
 def names_of_ours(folder: Path) -> set[str] | None:
@@ -223,7 +224,10 @@ def is_ours(folder: Path) -> bool:
     names = names_of_ours(folder)
     if not names or MARK in names:
         return names is not None
-    return is_flow(folder) and names <= names_of_flow(read_sidecar(folder))
+    if not is_flow(folder):
+        return False
+    sidecar = read_sidecar(folder)
+    return all(is_name_of_flow(name, sidecar) for name in names)
 
 
 def is_flow(folder: Path) -> bool:
