@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from i3dcli.defaults import TVL1
 from i3dcli.flow.tvl1 import tvl1, tvl1_stream
-from i3dcli.video import Video
+from i3dcli.video.reader import Video
 
 Frames = list[NDArray[np.uint8]]
 Flows = list[NDArray[np.float32]]
@@ -73,7 +73,7 @@ def measure(frames: Frames, cores: int, repeats: int) -> tuple[dict[str, float],
 
 def gpu_row(frames: Frames, ours: Flows, pairs: int = 256, repeats: int = 3) -> str:
     """Speed on the current CUDA device, of as many pairs as a batch takes, and the difference to the CPU's flow."""
-    from i3dcli.flow import cuda_stream
+    from i3dcli.flow.compute import cuda_stream
     from i3dcli.flow.tvl1_cuda import pixel_iterations, tvl1_frames
 
     there_and_back = itertools.cycle([*frames, *frames[-2:0:-1]])

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import i3dcli
-from i3dcli import inflate
+from i3dcli.checkpoints import inflate
 
 SIZES = ((112, 64, 64), (112, 224, 224), (120, 97, 130))  # frames, height, width
 TOLERANCE = 1e-5

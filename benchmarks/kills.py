@@ -39,11 +39,11 @@ import oracle
 import strangers
 from media import moving, write_video
 
-import i3dcli.evaluate
-import i3dcli.extract
-import i3dcli.predict
-import i3dcli.train  # noqa: F401  # as the commands import them, when they run
-from i3dcli.cli import main as command_line
+import i3dcli.evaluation.evaluate
+import i3dcli.flow.extract
+import i3dcli.prediction.predict
+import i3dcli.training.train  # noqa: F401  # as the commands import them, when they run
+from i3dcli.cli.main import main as command_line
 
 SIGNALS = {signal.SIGKILL: 0.7, signal.SIGTERM: 0.2, signal.SIGINT: 0.1}
 EXIT_CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}

@@ -20,7 +20,7 @@ import i3dcli
 
 RUN = """
 import resource, sys
-from i3dcli.cli import main
+from i3dcli.cli.main import main
 main(sys.argv[1:], standalone_mode=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

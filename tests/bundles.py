@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from i3dcli import leveldb
-from i3dcli.leveldb import crc32c, masked
+from i3dcli.checkpoints import _leveldb as leveldb
+from i3dcli.checkpoints._leveldb import crc32c, masked
 
 INDEXES = Path(__file__).with_name("data") / "tf_index"
 MAGIC = 0xDB4775248B80FB57

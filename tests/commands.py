@@ -2,7 +2,7 @@
 
 from click.testing import CliRunner
 
-from i3dcli.cli import main
+from i3dcli.cli.main import main
 
 
 def predicting(checkpoints):

@@ -14,8 +14,8 @@ import torch
 from media import moving, write_video
 
 import i3dcli
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.flow.storage import FlowReader, FlowWriter
+from i3dcli.flow.extract import FlowOptions, extract_videos
+from i3dcli.flow.stored import FlowReader, FlowWriter
 
 
 def pytest_runtest_setup(item):

@@ -5,7 +5,7 @@ import hashlib
 import http.server
 import threading
 
-from i3dcli.download import WeightFile
+from i3dcli.checkpoints.download import WeightFile
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from click.testing import CliRunner
 
-from i3dcli.cli import main
-from i3dcli.learner import Learner
+from i3dcli.cli.main import main
+from i3dcli.training.trainer import Learner
 
 HERE = ("--device", "cpu", "--workers", "0")
 TINY = (
@@ -64,7 +64,7 @@ def dying_at(monkeypatch, step):
 
 def start(*arguments, save_every=500, launcher=(), **options):
     """Start `i3d train` in a process of its own, and of its own group."""
-    code = f"import i3dcli.train; i3dcli.train.SAVE_EVERY = {save_every}; from i3dcli.cli import main; main()"
+    code = f"import i3dcli.training.train as verb; verb.SAVE_EVERY = {save_every}; from i3dcli.cli.main import main; main()"
     command = [sys.executable, *(launcher or ("-c", code)), "train", "--device", "cpu", *map(str, arguments)]
     return subprocess.Popen(
         command,

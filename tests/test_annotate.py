@@ -9,10 +9,10 @@ from commands import one_line
 from media import moving, texture, write_video
 
 from i3dcli import VideoError
-from i3dcli.annotate import BARS, FlowPictures, annotated, draw_panel
-from i3dcli.cli import main
-from i3dcli.two_stream import Prediction
-from i3dcli.video import Video
+from i3dcli.cli.main import main
+from i3dcli.prediction.annotate import BARS, FlowPictures, annotated, draw_panel
+from i3dcli.prediction.two_stream import Prediction
+from i3dcli.video.reader import Video
 
 
 def made_up(video, spans, *, fps=25.0, streams=("rgb", "flow")):

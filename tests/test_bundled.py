@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from media import moving, write_video
 
 import i3dcli
-from i3dcli import CheckpointError, zoo
-from i3dcli.cli import main
+from i3dcli import CheckpointError
+from i3dcli.checkpoints import zoo
+from i3dcli.cli.main import main
 from i3dcli.defaults import Preprocessing
 
 ROOT = Path(__file__).parents[1]
@@ -118,7 +119,8 @@ def test_an_installed_wheel_holds_the_weights_and_the_labels(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", site, *tmp_path.glob("*.whl")], check=True)
     code = """
 import i3dcli
-print(i3dcli.__file__, *i3dcli.load_model("camera-motion").labels, len(i3dcli.zoo.find_model("kinetics600").classes()))
+from i3dcli.checkpoints.zoo import find_model
+print(i3dcli.__file__, *i3dcli.load_model("camera-motion").labels, len(find_model("kinetics600").classes()))
 """
     result = subprocess.run(
         [sys.executable, "-c", code],

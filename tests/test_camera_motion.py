@@ -11,7 +11,7 @@ import pytest
 from media import texture, write_video
 
 from i3dcli import read_video
-from i3dcli.datasets import load_dataset
+from i3dcli.data.dataset import load_dataset
 
 FOLDER = Path(__file__).parents[1] / "examples" / "camera_motion"
 EXPECTED = {  # how the picture moves: which number, which sign

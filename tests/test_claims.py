@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from media import moving, write_video
 
 from i3dcli import VideoError
-from i3dcli.claims import MARK, Claims, is_ours, remove
-from i3dcli.cli import main
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.find import Found
-from i3dcli.flow.storage import FlowFolder, FlowReader
-from i3dcli.places import candidates, places
+from i3dcli.cli.main import main
+from i3dcli.flow.claims import MARK, Claims, is_ours, remove
+from i3dcli.flow.extract import FlowOptions, extract_videos
+from i3dcli.flow.places import candidates, places
+from i3dcli.flow.stored import FlowFolder, FlowReader
+from i3dcli.video.find import Found
 
 
 def extract(*arguments):

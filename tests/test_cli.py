@@ -18,10 +18,10 @@ from commands import one_line, predicting
 from media import moving, write_audio, write_video
 
 import i3dcli
-from i3dcli import predict as verb
-from i3dcli.cli import main
+from i3dcli.cli.main import main
 from i3dcli.defaults import TVL1
 from i3dcli.errors import shown
+from i3dcli.prediction import predict as verb
 from i3dcli.scores import read_scores
 
 
@@ -306,12 +306,12 @@ def test_a_tensorflow_checkpoint_predicts_with_the_labels_of_a_named_model(video
         result = CliRunner().invoke(main, list(map(str, command)))
         assert result.exit_code == 0, result.stderr
         labels = {label["label"] for label in json.loads(result.stdout)["top"]}
-        assert labels == set(i3dcli.zoo.find_model("kinetics600").classes())
+        assert labels == set(i3dcli.checkpoints.zoo.find_model("kinetics600").classes())
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["extract-flow"], ["train"], ["eval"]])
 def test_help_needs_no_torch(command):
-    code = f"import sys; from i3dcli.cli import main; main([*{command}, '-h'], standalone_mode=False); "
+    code = f"import sys; from i3dcli.cli.main import main; main([*{command}, '-h'], standalone_mode=False); "
     code += "print({'torch', 'av', 'cv2', 'numba', 'numpy'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.endswith("set()\n")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from i3dcli.clips import (
+from i3dcli.data.clips import (
     byte_clip,
     centre_crop,
     flow_clip,

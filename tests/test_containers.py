@@ -8,7 +8,7 @@ from av.stream import Disposition
 from media import moving, numbered, numbers, write_video
 
 from i3dcli import VideoError
-from i3dcli.video import Video
+from i3dcli.video.reader import Video
 
 
 def brightness(path):

@@ -5,7 +5,8 @@ import oracle
 import pytest
 import torch
 
-from i3dcli import I3D, CheckpointError, convert, load_checkpoint, zoo
+from i3dcli import I3D, CheckpointError, convert, load_checkpoint
+from i3dcli.checkpoints import zoo
 from i3dcli.errors import I3DError
 
 

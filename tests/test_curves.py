@@ -4,8 +4,8 @@ import cv2
 import pytest
 
 from i3dcli import I3DError
-from i3dcli.curves import HEIGHT, PANELS, TOP, TRAIN, VAL, WIDTH, Axes, curves, write_curves
 from i3dcli.drawing import FEW
+from i3dcli.training.curves import HEIGHT, PANELS, TOP, TRAIN, VAL, WIDTH, Axes, curves, write_curves
 
 HISTORY = [
     {"step": 0, "loss": 4.0, "top1": 0.0},

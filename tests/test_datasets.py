@@ -8,7 +8,7 @@ import pytest
 
 from i3dcli import DatasetError
 from i3dcli.class_names import read_class_names
-from i3dcli.datasets import FORMATS, load_dataset, report_absent, report_missing, scored_part, with_validation
+from i3dcli.data.dataset import FORMATS, load_dataset, report_absent, report_missing, scored_part, with_validation
 
 
 @pytest.fixture(autouse=True)
@@ -569,7 +569,7 @@ def test_validation_data_may_not_hold_training_data(tmp_path):
 
 
 def test_reading_datasets_needs_neither_torch_nor_av():
-    code = "import sys, i3dcli.datasets; print(sorted({'torch', 'av', 'numpy', 'cv2'} & set(sys.modules)))"
+    code = "import sys, i3dcli.data.dataset; print(sorted({'torch', 'av', 'numpy', 'cv2'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert result.stdout == "[]\n"
 

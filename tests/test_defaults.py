@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from i3dcli.cli import main
+from i3dcli.cli.main import main
 from i3dcli.defaults import RANGES, TVL1, TVL1_RANGES, Preprocessing, Range
 from i3dcli.errors import briefly
 

@@ -10,8 +10,8 @@ from runs import TINY, resume, rows, start, trained
 
 from i3dcli.distributed import ENVIRONMENT, Group, choose_device, cores_per_process, own_device, process_group
 from i3dcli.errors import I3DError
-from i3dcli.recipes import TrainOptions
-from i3dcli.run_folder import RunFolder
+from i3dcli.training.options import TrainOptions
+from i3dcli.training.run_folder import RunFolder
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from media import moving, write_video
 
 import i3dcli
-from i3dcli.cli import main
+from i3dcli.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -7,7 +7,7 @@ import pytest
 from hosts import CONTENT
 
 from i3dcli import CheckpointError
-from i3dcli.download import download
+from i3dcli.checkpoints.download import download
 
 
 def names(folder):

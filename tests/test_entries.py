@@ -11,10 +11,10 @@ import pytest
 
 from i3dcli import DatasetError, VideoError
 from i3dcli.class_names import read_class_names
-from i3dcli.datasets import load_dataset
-from i3dcli.entries import parse_entry
-from i3dcli.find import find_videos
-from i3dcli.video import Video
+from i3dcli.data.dataset import load_dataset
+from i3dcli.data.entries import parse_entry
+from i3dcli.video.find import find_videos
+from i3dcli.video.reader import Video
 
 
 def folders(root, *names):

@@ -17,12 +17,12 @@ from media import write_audio
 
 import i3dcli
 from i3dcli import DatasetError, save_checkpoint
-from i3dcli.chosen import video_numbers
-from i3dcli.cli import main
-from i3dcli.datasets import load_dataset
-from i3dcli.evaluate import evaluate
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.findings import as_table, assess
+from i3dcli.cli.main import main
+from i3dcli.data.chosen import video_numbers
+from i3dcli.data.dataset import load_dataset
+from i3dcli.evaluation.evaluate import evaluate
+from i3dcli.evaluation.findings import as_table, assess
+from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.metrics import mcnemar, wilson
 from i3dcli.scores import Scores, read_scores, write_scores
 
@@ -184,7 +184,7 @@ def test_the_table_and_what_runs_are_printed(done, split, quick):
 def test_a_finished_evaluation_runs_no_network_again(done, split, weights, monkeypatch):
     result, out = done
     before = {name: (out / name).read_bytes() for name in ("metrics.json", "scores.npz", "confusion.csv")}
-    monkeypatch.setattr("i3dcli.two_stream.TwoStream.add", None)
+    monkeypatch.setattr("i3dcli.prediction.two_stream.TwoStream.add", None)
     again = score(split.path, *weights, "--out", out)
     assert (again.exit_code, again.stdout) == (0, result.stdout)
     assert {name: (out / name).read_bytes() for name in before} == before
@@ -208,7 +208,7 @@ def test_clips_and_stored_flow_are_options(split, weights, quick_model, tmp_path
     options = ["--protocol", "clips", "--clips", "2", "--crops", "3", "--flow-dir", tmp_path / "flow"]
     result = score(split.path, *weights, *options, "--out", tmp_path / "out")
     assert "2 clips x 3 crops, logits averaged, on cpu" in result.stderr
-    protocol = i3dcli.views.Protocol(clips=2, crops=3)
+    protocol = i3dcli.data.views.Protocol(clips=2, crops=3)
     expected = [quick_model.predict(path, protocol=protocol) for path in split.videos]
     scores = read_scores(tmp_path / "out" / "scores.npz")
     np.testing.assert_array_equal(scores.logits["rgb"], [p.rgb_logits for p in expected])
@@ -411,7 +411,7 @@ def test_each_split_has_a_folder_of_its_own_and_their_mean_is_above(two_splits, 
 
 def test_the_weights_of_every_split_are_loaded_before_the_first_is_scored(two_splits, quick, tmp_path, monkeypatch):
     (tmp_path / "1.pt").symlink_to(quick["rgb"])
-    monkeypatch.setattr("i3dcli.two_stream.TwoStream.add", None)
+    monkeypatch.setattr("i3dcli.prediction.two_stream.TwoStream.add", None)
     result = score(*two_splits, "--rgb", tmp_path / "{split}.pt", "--device", "cpu", "--out", tmp_path / "out")
     text = f"cannot read weights: {tmp_path}/2.pt: No such file or directory"
     assert (result.exit_code, result.stdout) == (1, "") and result.stderr.startswith(f"Error: {text}")
@@ -572,8 +572,8 @@ def test_two_processes_equal_one_to_the_last_digit(spoiled, quick, weights, tmp_
 
 KILLED = """
 import itertools, os, signal
-from i3dcli.cli import main
-from i3dcli.score_log import ScoreLog
+from i3dcli.cli.main import main
+from i3dcli.evaluation.score_log import ScoreLog
 write, count = ScoreLog._write, itertools.count()
 
 def write_and_die(self, record):
@@ -602,7 +602,7 @@ def test_killed_and_resumed_equals_uninterrupted(done, split, weights, tmp_path)
 
 
 def test_ctrl_c_keeps_what_was_scored_and_ends_in_one_line(split, weights, tmp_path, monkeypatch):
-    add, count = i3dcli.two_stream.Tally.add, []
+    add, count = i3dcli.prediction.two_stream.Tally.add, []
 
     def interrupted(self, *arguments, **how):
         count.append(1)
@@ -611,7 +611,7 @@ def test_ctrl_c_keeps_what_was_scored_and_ends_in_one_line(split, weights, tmp_p
         add(self, *arguments, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(i3dcli.two_stream.Tally, "add", interrupted)
+        patch.setattr(i3dcli.prediction.two_stream.Tally, "add", interrupted)
         result = score(split.path, *weights, "--out", tmp_path)
     assert result.exit_code == 130 and "Traceback" not in result.stderr
     assert result.stderr.endswith(f"\nInterrupted: what was scored is in {tmp_path}; run it again to go on\n")

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from media import cut, largest_file, moving, write_audio, write_video
 
 import i3dcli
-from i3dcli import extract as verb
-from i3dcli.cli import main
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.flow.storage import FlowReader
-from i3dcli.video import Video
+from i3dcli.cli.main import main
+from i3dcli.flow import extract as verb
+from i3dcli.flow.extract import FlowOptions, extract_videos
+from i3dcli.flow.stored import FlowReader
+from i3dcli.video.reader import Video
 
 SMALL = ("--short-side", "32")
 

@@ -5,9 +5,9 @@ import pytest
 
 from i3dcli import DatasetError
 from i3dcli.class_names import read_class_names
-from i3dcli.datasets import load_dataset
+from i3dcli.data.dataset import load_dataset
 from i3dcli.file_names import frame_names
-from i3dcli.find import find_videos, picture_paths
+from i3dcli.video.find import find_videos, picture_paths
 
 
 def test_a_linked_folder_is_searched_once(tmp_path):

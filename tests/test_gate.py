@@ -16,10 +16,11 @@ import pytest
 from click.testing import CliRunner
 from commands import one_line
 
-from i3dcli import stopping, zoo
+from i3dcli import stopping
 from i3dcli.__main__ import BUG, run
-from i3dcli.cli import main
-from i3dcli.gate import say
+from i3dcli.checkpoints import zoo
+from i3dcli.cli.gate import say
+from i3dcli.cli.main import main
 from i3dcli.scores import Scores, write_scores
 from i3dcli.stopping import SIGNALS, Interrupted, ended_by_signals, ending
 
@@ -56,7 +57,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 @posix
 def test_closed_standard_streams_are_no_error_and_no_file_takes_their_place(tmp_path):
     script = (
-        "import sys; from i3dcli.gate import prepare_streams, say; prepare_streams(); say('note', err=True); "
+        "import sys; from i3dcli.cli.gate import prepare_streams, say; prepare_streams(); say('note', err=True); "
         "say(str(open(sys.argv[1], 'w').fileno()))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "file")]
@@ -161,7 +162,7 @@ def test_of_the_processes_of_torchrun_the_first_one_tells(monkeypatch):
 
 
 def test_a_fault_of_ours_ends_with_a_line_that_says_so(monkeypatch, capsys):
-    monkeypatch.setattr("i3dcli.cli.main", lambda **how: {}["bug"])
+    monkeypatch.setattr("i3dcli.cli.main.main", lambda **how: {}["bug"])
     with pytest.raises(SystemExit) as ended:
         run()
     lines = capsys.readouterr().err.splitlines()
@@ -182,7 +183,7 @@ def test_a_process_that_is_interrupted_cleans_up_and_waits_for_no_thread(monkeyp
         raise Interrupted(signal.SIGTERM)
 
     done = []
-    monkeypatch.setattr("i3dcli.cli.main", interrupted)
+    monkeypatch.setattr("i3dcli.cli.main.main", interrupted)
     monkeypatch.setattr(os, "_exit", done.append)
     before = signal.getsignal(signal.SIGINT)
     try:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from i3dcli import load_checkpoint, zoo
-from i3dcli.download import WeightFile
+from i3dcli import load_checkpoint
+from i3dcli.checkpoints import zoo
+from i3dcli.checkpoints.download import WeightFile
 
 CLIP = {  # stream → name and git blob id of the clip's array, (1, 79, 224, 224, C) in [-1, 1]
     "rgb": ("v_CricketShot_g04_c01_rgb.npy", "d756c5020a6e0fb56a99b210e32f5865da712bba"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from i3dcli.chosen import count_chosen, video_number, video_numbers
-from i3dcli.datasets import Sample, load_dataset
-from i3dcli.holdout import for_training, group_of, hold_out
+from i3dcli.data.chosen import count_chosen, video_number, video_numbers
+from i3dcli.data.dataset import Sample, load_dataset
+from i3dcli.data.holdout import for_training, group_of, hold_out
 
 
 def sample(name, *labels):

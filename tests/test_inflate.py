@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 import i3dcli
 from i3dcli import CheckpointError, I3DError, load_checkpoint
-from i3dcli import inflate as verb
-from i3dcli.cli import main
+from i3dcli.checkpoints import inflate as verb
+from i3dcli.cli.main import main
 
 SHAPES = oracle.GOOGLENET
 CONV = "inception4e.branch2.1.conv.weight"

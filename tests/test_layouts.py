@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from i3dcli import I3D, CheckpointError, load_checkpoint
-from i3dcli.tensor_bundle import TensorBundle
+from i3dcli.checkpoints.tensorflow import TensorBundle
 
 PUBLISHED = {  # index → stream, classes, scope; those from scratch are as those from ImageNet, see below
     "rgb_imagenet": ("rgb", 400, "RGB/inception_i3d/"),

@@ -9,10 +9,10 @@ import torch
 
 from i3dcli import I3D, I3DError
 from i3dcli.distributed import Group
-from i3dcli.i3d import LAYERS
-from i3dcli.learner import Learner
-from i3dcli.loader import Batch
-from i3dcli.recipes import TrainOptions
+from i3dcli.models.i3d import LAYERS
+from i3dcli.training.clip_loader import Batch
+from i3dcli.training.options import TrainOptions
+from i3dcli.training.trainer import Learner
 
 NAMES = [name for name, _ in LAYERS]
 

@@ -4,7 +4,7 @@ import bundles
 import numpy as np
 import pytest
 
-from i3dcli.leveldb import CRC_TABLE, Malformed, crc32c, masked, table_entries, unsnappy
+from i3dcli.checkpoints._leveldb import CRC_TABLE, Malformed, crc32c, masked, table_entries, unsnappy
 
 
 def test_checksums_are_those_of_the_standard():

@@ -8,10 +8,10 @@ import torch
 from media import cut, moving, numbered, numbers, write_video
 
 from i3dcli import DatasetError, VideoError
-from i3dcli.datasets import Sample
+from i3dcli.data.dataset import Sample
 from i3dcli.defaults import TVL1, Preprocessing
-from i3dcli.loader import ClipDataset, Draw, Draws, collate, load_batches
-from i3dcli.video import Video
+from i3dcli.training.clip_loader import ClipDataset, Draw, Draws, collate, load_batches
+from i3dcli.video.reader import Video
 
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=9)
 

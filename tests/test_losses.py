@@ -11,7 +11,7 @@ import pytest
 from media import moving, numbered, write_video
 
 from i3dcli import VideoWarning, read_video
-from i3dcli.video import Video
+from i3dcli.video.reader import Video
 
 BY_SUFFIX = {  # codecs in the containers that hold them
     ".avi": ("mpeg4", "mpeg2video"),

@@ -5,9 +5,9 @@ import torch
 
 import i3dcli
 from i3dcli import I3D, CheckpointError, load_checkpoint
-from i3dcli.layouts import FIRST_TENSOR
-from i3dcli.networks import find_network, split_key
-from i3dcli.stored import Stored
+from i3dcli.checkpoints.key_maps import FIRST_TENSOR
+from i3dcli.checkpoints.networks import find_network, split_key
+from i3dcli.checkpoints.tensors import Stored
 
 KEYS = ("Conv3d_1a_7x7.conv3d.weight", "Mixed_3b.b0.bn.weight", "logits.conv3d.bias")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from media import DISPLAY, set_matrix, with_exif, write_video
 
-from i3dcli.orientation import orientation, woven
-from i3dcli.video import Video, read_video
+from i3dcli.video.orientation import orientation, woven
+from i3dcli.video.reader import Video, read_video
 
 CORNERS = {"A": (255, 255, 255), "B": (255, 0, 0), "C": (0, 255, 0), "D": (0, 0, 255)}
 SHOWN = {1: "AB CD", 2: "BA DC", 3: "DC BA", 4: "CD AB", 5: "AC BD", 6: "CA DB", 7: "DB CA", 8: "BD AC"}  # by EXIF's number

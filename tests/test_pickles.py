@@ -10,9 +10,9 @@ import time
 
 import pytest
 
+from i3dcli.checkpoints.pickles import HoldsCode, Name, load_pickle
+from i3dcli.checkpoints.tensors import Inert
 from i3dcli.errors import Malformed
-from i3dcli.pickles import HoldsCode, Name, load_pickle
-from i3dcli.stored import Inert
 
 VALUES = {
     "a": [1, -2, 2**40, -(2**70), 1.5, True, False, None],
@@ -112,7 +112,7 @@ def test_bombs_do_not_go_off(kind):
 
 
 def test_more_values_than_any_network_has_are_refused(monkeypatch):
-    monkeypatch.setattr("i3dcli.pickles.MOST_OPERATIONS", 1000)
+    monkeypatch.setattr("i3dcli.checkpoints.pickles.MOST_OPERATIONS", 1000)
     assert len(read(b"(" + b"N" * 900 + b"l.")) == 900
     pairs = b"(l" + b"(lNaNaa" * 50 + b"q\x00"
     copies = b"ccollections\nOrderedDict\n(h\x00tR0" * 30  # each is five operations and fifty pairs

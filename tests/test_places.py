@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from media import moving, write_video
 
-from i3dcli.claims import Claims
-from i3dcli.find import Found, find_videos, without_suffix
-from i3dcli.places import candidates, folded, places
+from i3dcli.flow.claims import Claims
+from i3dcli.flow.places import candidates, folded, places
+from i3dcli.video.find import Found, find_videos, without_suffix
 
 STEMS = (
     *("x", "X", "film", "Film", "a.b", "a", ".x", "..", "...", ".", " x", "x ", "x.", "x.mp4", "film.avi", "ﬁlm", "ß", "ss"),

@@ -3,9 +3,9 @@ from dataclasses import asdict, fields
 import pytest
 from click.testing import CliRunner
 
-from i3dcli.cli import main
-from i3dcli.options import TRAIN_OPTIONS
-from i3dcli.recipes import CLIPS_PER_STEP, RECIPES, TrainOptions, changed_options, learning_rate, with_recipe
+from i3dcli.cli.common import TRAIN_OPTIONS
+from i3dcli.cli.main import main
+from i3dcli.training.options import CLIPS_PER_STEP, RECIPES, TrainOptions, changed_options, learning_rate, with_recipe
 
 
 def rates(options, steps, num_steps=100):

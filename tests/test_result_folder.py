@@ -5,8 +5,8 @@ import pytest
 
 from i3dcli import I3DError
 from i3dcli.distributed import ALONE
-from i3dcli.result_folder import RESULTS, result_folders
-from i3dcli.score_log import ScoreLog
+from i3dcli.evaluation.result_folder import RESULTS, result_folders
+from i3dcli.evaluation.score_log import ScoreLog
 
 
 def opened(*folders, resumable=True, overwrite=False):

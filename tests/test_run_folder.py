@@ -12,13 +12,14 @@ import pytest
 import torch
 
 import i3dcli
-from i3dcli import I3D, CheckpointError, I3DError, run_folder, save_checkpoint
+from i3dcli import I3D, CheckpointError, I3DError, save_checkpoint
+from i3dcli.checkpoints.tensors import Inert, Stored
+from i3dcli.checkpoints.weight_files import read_weights
 from i3dcli.distributed import Group
-from i3dcli.learner import Learner
-from i3dcli.recipes import BEFORE, TrainOptions
-from i3dcli.run_folder import Progress, RunFolder, as_csv
-from i3dcli.stored import Inert, Stored
-from i3dcli.weight_files import read_weights
+from i3dcli.training import run_folder
+from i3dcli.training.options import BEFORE, TrainOptions
+from i3dcli.training.run_folder import Progress, RunFolder, as_csv
+from i3dcli.training.trainer import Learner
 
 OPTIONS = TrainOptions(train="videos", dropout=0.0)
 CPU = torch.device("cpu")

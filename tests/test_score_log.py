@@ -9,7 +9,7 @@ import pytest
 
 from i3dcli import I3DError
 from i3dcli.distributed import ALONE, Group
-from i3dcli.score_log import ScoreLog
+from i3dcli.evaluation.score_log import ScoreLog
 
 ROWS = {"rgb": np.float32([0.1, -2.5e-8, 3e30]), "flow": np.float32([1, 2, 3])}
 

@@ -14,11 +14,12 @@ from media import cut, moving, write_video
 from tqdm import tqdm
 
 import i3dcli
-from i3dcli import DatasetError, VideoError, VideoWarning, scoring
-from i3dcli.datasets import Dataset, Sample, load_dataset
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.scoring import Scoring, match_classes, score_samples
-from i3dcli.views import Protocol
+from i3dcli import DatasetError, VideoError, VideoWarning
+from i3dcli.data.dataset import Dataset, Sample, load_dataset
+from i3dcli.data.views import Protocol
+from i3dcli.evaluation import scoring
+from i3dcli.evaluation.scoring import Scoring, match_classes, score_samples
+from i3dcli.flow.extract import FlowOptions, extract_videos
 
 NAMES = tuple(f"action {i}" for i in range(10))
 

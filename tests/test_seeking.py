@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from media import moving, numbered, numbers, set_matrix, with_exif, write_video
 
-from i3dcli import seeking
-from i3dcli.video import Video
+from i3dcli.video import seeking
+from i3dcli.video.reader import Video
 
 CLOSED = {"x264-params": "keyint=10:min-keyint=4:bframes=3"}
 OPEN = {"x264-params": "keyint=10:min-keyint=4:bframes=3:open-gop=1"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from i3dcli import VideoError
-from i3dcli.flow.storage import FlowFolder, FlowReader, FlowWriter, dequantise, flow_picture, quantise
+from i3dcli.flow.stored import FlowFolder, FlowReader, FlowWriter, dequantise, flow_picture, quantise
 
 
 def smooth_flows(count=3, height=40, width=56):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from i3dcli.checkpoints.tensors import Inert, Stored, read_all
 from i3dcli.errors import Malformed
-from i3dcli.stored import Inert, Stored, read_all
 
 
 def test_what_is_in_a_state_is_read_once_and_shared():

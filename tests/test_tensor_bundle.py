@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from i3dcli import CheckpointError
-from i3dcli.tensor_bundle import TensorBundle
+from i3dcli.checkpoints.tensorflow import TensorBundle
 
 PUBLISHED = {  # name → (tensors, bytes of data); from the files themselves
     "rgb_imagenet": (230, 50_818_176),

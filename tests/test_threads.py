@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from i3dcli.flow.threads import ahead
+from i3dcli.threads import ahead
 
 
 def named(prefix):

@@ -14,9 +14,9 @@ from media import moving, write_video
 
 import i3dcli
 from i3dcli import I3DError
-from i3dcli.cli import main
-from i3dcli.timeline import BAND, COLOURS, LEFT, OTHER, RIGHT, SIZE, Times, chosen_classes, plotted, spans
-from i3dcli.two_stream import Prediction, TwoStream
+from i3dcli.cli.main import main
+from i3dcli.prediction.timeline_plot import BAND, COLOURS, LEFT, OTHER, RIGHT, SIZE, Times, chosen_classes, plotted, spans
+from i3dcli.prediction.two_stream import Prediction, TwoStream
 
 PARTS = (30, 26, 34)  # frames of the film's parts
 CHANGES = (30, 56)

@@ -10,11 +10,12 @@ import zipfile
 import pytest
 import torch
 
-from i3dcli import CheckpointError, torch_file
+from i3dcli import CheckpointError
+from i3dcli.checkpoints import torch_file
+from i3dcli.checkpoints.pickles import HoldsCode
+from i3dcli.checkpoints.tensors import Inert, Stored
+from i3dcli.checkpoints.torch_file import read_old_torch, read_torch_zip
 from i3dcli.errors import Malformed
-from i3dcli.pickles import HoldsCode
-from i3dcli.stored import Inert, Stored
-from i3dcli.torch_file import read_old_torch, read_torch_zip
 
 KINDS = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64")
 OTHERS = ("float8_e5m2", "float8_e4m3fn", "uint16", "uint32", "uint64")  # of storages that do not tell

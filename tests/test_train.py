@@ -17,13 +17,13 @@ from media import cut, largest_file, write_audio
 from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, start, train, trained, weights
 
 import i3dcli
-from i3dcli import train as verb
-from i3dcli.chosen import video_numbers
+from i3dcli.data.chosen import video_numbers
 from i3dcli.defaults import TVL1
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.flow.storage import FlowFolder
-from i3dcli.recipes import TrainOptions
-from i3dcli.run_folder import RunFolder
+from i3dcli.flow.extract import FlowOptions, extract_videos
+from i3dcli.flow.stored import FlowFolder
+from i3dcli.training import train as verb
+from i3dcli.training.options import TrainOptions
+from i3dcli.training.run_folder import RunFolder
 
 RANDOM = ("--dropout", "0.5", "--flip", "--batch-size", "1", "--accumulate", "2", "--lr", "0.05")  # 4 steps an epoch
 
@@ -628,8 +628,8 @@ def test_processes_that_read_ahead_end_with_a_run_that_fails(motions, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory by RLIMIT_AS")
 def test_memory_that_runs_out_is_one_line_that_says_what_to_lower(motions, tmp_path):
-    code = "import i3dcli.train, resource; resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2); "
-    code += "from i3dcli.cli import main; main()"
+    code = "import i3dcli.training.train, resource; resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2); "
+    code += "from i3dcli.cli.main import main; main()"
     large = ("--clip-len", "250", "--crop", "224", "--short-side", "256", "--batch-size", "8")
     command = [
         sys.executable,

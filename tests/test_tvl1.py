@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from i3dcli import I3DError
 from i3dcli.defaults import TVL1
-from i3dcli.flow import flow_stream
 from i3dcli.flow import tvl1 as module
+from i3dcli.flow.compute import flow_stream
 from i3dcli.flow.tvl1 import tvl1, tvl1_stream
 
 Frame = NDArray[np.uint8]
@@ -224,7 +224,7 @@ def test_a_switched_off_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_environment_that_numba_cannot_start_in_is_named() -> None:
-    code = "from i3dcli.flow import _tvl1_cpu"
+    code = "from i3dcli.flow.compute import _tvl1_cpu"
     environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "I3DError: cannot compile TV-L1: " in result.stderr and "NUMBA_NUM_THREADS=0" in result.stderr.splitlines()[-1]

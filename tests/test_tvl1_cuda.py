@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from i3dcli.defaults import TVL1
-from i3dcli.flow import cuda_stream, tvl1_cuda
+from i3dcli.flow import tvl1_cuda
+from i3dcli.flow.compute import cuda_stream
 from i3dcli.flow.tvl1 import tvl1
 from i3dcli.flow.tvl1_cuda import pixel_iterations, tvl1_batch, tvl1_frames
 
@@ -146,7 +147,7 @@ def test_flow_is_computed_whoever_called_first() -> None:
 def test_a_stream_computes_batches_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     params = TVL1(scales=1, warps=1, outer_iterations=1, inner_iterations=2)
     frames = moving_texture(8, 1.5, 0.5, 9, 13)
-    monkeypatch.setattr("i3dcli.flow.CUDA_PAIRS", 3)
+    monkeypatch.setattr("i3dcli.flow.compute.CUDA_PAIRS", 3)
     found = np.stack(list(cuda_stream(iter(frames), params, device="cpu")))
     np.testing.assert_array_equal(found, tvl1_frames(torch.from_numpy(frames), params).numpy())
 

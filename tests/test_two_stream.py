@@ -6,8 +6,8 @@ from media import cut, moving, write_audio, write_video
 
 import i3dcli
 from i3dcli import CheckpointError, DatasetError, VideoError, VideoWarning
-from i3dcli.datasets import Sample
-from i3dcli.scoring import score_samples
+from i3dcli.data.dataset import Sample
+from i3dcli.evaluation.scoring import score_samples
 
 
 @pytest.fixture(scope="module")

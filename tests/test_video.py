@@ -8,8 +8,8 @@ import torch
 from media import moving, numbered, numbers, rotate, texture, write_audio, write_video
 
 from i3dcli import VideoError, read_video
-from i3dcli.seeking import NoEntryError
-from i3dcli.video import Video, VideoWriter, scaled_rgb, scaled_size
+from i3dcli.video.reader import Video, VideoWriter, scaled_rgb, scaled_size
+from i3dcli.video.seeking import NoEntryError
 
 LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
 
@@ -298,7 +298,7 @@ def test_a_file_that_cannot_be_entered_in_its_middle_is_read_from_its_start(tmp_
         raise NoEntryError
         yield
 
-    monkeypatch.setattr("i3dcli.video.frames_from", refuse)
+    monkeypatch.setattr("i3dcli.video.reader.frames_from", refuse)
     assert numbers(Video(path, short_side=32).read(10, 3)) == [10, 11, 12]
 
 

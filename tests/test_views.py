@@ -9,12 +9,12 @@ from media import moving, numbered, write_video
 
 import i3dcli
 from i3dcli import VideoError
+from i3dcli.data.views import Protocol, Views, crops_along, evenly_spaced
 from i3dcli.defaults import Preprocessing
-from i3dcli.extract import FlowOptions, extract_videos
-from i3dcli.flow.storage import FlowReader
-from i3dcli.two_stream import TwoStream
-from i3dcli.video import Video
-from i3dcli.views import Protocol, Views, crops_along, evenly_spaced
+from i3dcli.flow.extract import FlowOptions, extract_videos
+from i3dcli.flow.stored import FlowReader
+from i3dcli.prediction.two_stream import TwoStream
+from i3dcli.video.reader import Video
 
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=16)
 
@@ -82,7 +82,7 @@ def test_clips_of_a_short_video_are_all_of_it():
 
 def test_a_file_that_claims_more_frames_than_it_has_is_counted(tmp_path, monkeypatch):
     path = write_video(tmp_path / "n.mp4", numbered(40))
-    monkeypatch.setattr("i3dcli.video.container_seconds", lambda container, stream: 10.0)
+    monkeypatch.setattr("i3dcli.video.reader.container_seconds", lambda container, stream: 10.0)
     views = list(Views(path, {"rgb": SMALL}, protocol=Protocol(clips=3)))
     assert [frame_numbers(clips["rgb"])[::15] for _, clips in views] == [[0, 15], [12, 27], [24, 39]]
 

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 
 from i3dcli import I3D, CheckpointError, load_checkpoint
-from i3dcli.stored import Inert
-from i3dcli.weight_files import read_weights
+from i3dcli.checkpoints.tensors import Inert
+from i3dcli.checkpoints.weight_files import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_network_far_larger_than_its_file_is_refused_before_it_is_read(tmp_pat
     one = {torch.float32: torch.ones(()), torch.int64: torch.tensor(1)}
     torch.save({key: one[value.dtype].expand(value.shape) for key, value in wide.items()}, tmp_path / "w.pt")
     assert (tmp_path / "w.pt").stat().st_size < 200_000
-    monkeypatch.setattr("i3dcli.torch_file.read_numbers", None)
+    monkeypatch.setattr("i3dcli.checkpoints.torch_file.read_numbers", None)
     refused(tmp_path / "w.pt", "got tensors of 1", " numbers, of which it has 344, expected a number for each place")
 
 

@@ -9,9 +9,10 @@ import torch
 from click.testing import CliRunner
 from hosts import CONTENT, blob_id
 
-from i3dcli import I3D, CheckpointError, available_models, load_model, zoo
-from i3dcli.cli import main
-from i3dcli.download import download
+from i3dcli import I3D, CheckpointError, available_models, load_model
+from i3dcli.checkpoints import zoo
+from i3dcli.checkpoints.download import download
+from i3dcli.cli.main import main
 
 PUBLISHED = ["kinetics400", "kinetics400-deepmind", "kinetics400-scratch", "kinetics600", "charades"]
 NAMES = [*PUBLISHED, "camera-motion"]  # the last one comes with the package

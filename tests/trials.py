@@ -17,7 +17,7 @@ import verdicts
 from media import moving, write_video
 
 import i3dcli
-from i3dcli.datasets import load_dataset
+from i3dcli.data.dataset import load_dataset
 from i3dcli.defaults import Preprocessing
 
 WAYS = ("the path of predict", "read_video", "i3d predict", "i3d predict --timeline", "i3d extract-flow")

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from mutations import FRAMES, RATE
 
 from i3dcli import read_video
-from i3dcli.cli import main
+from i3dcli.cli.main import main
 from i3dcli.errors import I3DError
-from i3dcli.predict import predict_videos
+from i3dcli.prediction.predict import predict_videos
 
 LEAST = 0.9 * FRAMES  # fewer without a word is a silent loss
 MOST = 2 * FRAMES

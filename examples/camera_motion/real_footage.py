@@ -18,7 +18,7 @@ from make_dataset import CLASSES, write_clip
 from tqdm import tqdm
 
 from i3dcli import VideoError
-from i3dcli.video import Video
+from i3dcli.video.reader import Video
 
 SHORT_SIDE = 128  # pixels of the window; the frames have twice as many
 FPS = 25.0

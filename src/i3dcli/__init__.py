@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy_names
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .checkpoints import load_checkpoint, save_checkpoint
-    from .conversion import convert
-    from .errors import CheckpointError, DatasetError, I3DError, VideoError, VideoWarning
-    from .flow import compute_flow
-    from .i3d import I3D
-    from .inflate import inflate_googlenet, inflate_state_dict
-    from .two_stream import Prediction, TwoStream, load_model
-    from .video import read_video
-    from .zoo import available_models
+    from .checkpoints import available_models as available_models
+    from .checkpoints import convert as convert
+    from .checkpoints import inflate_googlenet as inflate_googlenet
+    from .checkpoints import inflate_state_dict as inflate_state_dict
+    from .checkpoints import load_checkpoint as load_checkpoint
+    from .checkpoints import save_checkpoint as save_checkpoint
+    from .errors import CheckpointError as CheckpointError
+    from .errors import DatasetError as DatasetError
+    from .errors import I3DError as I3DError
+    from .errors import VideoError as VideoError
+    from .errors import VideoWarning as VideoWarning
+    from .flow import compute_flow as compute_flow
+    from .models import I3D as I3D
+    from .prediction import Prediction as Prediction
+    from .prediction import TwoStream as TwoStream
+    from .prediction import load_model as load_model
+    from .video import read_video as read_video
 
 _HOMES = {
-    "I3D": "i3d",
-    "load_checkpoint": "checkpoints",
-    "save_checkpoint": "checkpoints",
-    "convert": "conversion",
-    "TwoStream": "two_stream",
-    "Prediction": "two_stream",
-    "load_model": "two_stream",
-    "available_models": "zoo",
-    "read_video": "video",
-    "compute_flow": "flow",
-    "inflate_googlenet": "inflate",
-    "inflate_state_dict": "inflate",
-    "I3DError": "errors",
-    "VideoError": "errors",
-    "VideoWarning": "errors",
-    "CheckpointError": "errors",
-    "DatasetError": "errors",
+    "checkpoints.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "checkpoints.convert": ("convert",),
+    "checkpoints.inflate": ("inflate_googlenet", "inflate_state_dict"),
+    "checkpoints.zoo": ("available_models",),
+    "errors": ("CheckpointError", "DatasetError", "I3DError", "VideoError", "VideoWarning"),
+    "flow.compute": ("compute_flow",),
+    "models.i3d": ("I3D",),
+    "prediction.two_stream": ("Prediction", "TwoStream", "load_model"),
+    "video.reader": ("read_video",),
 }
-__all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__all__ += ["__version__"]

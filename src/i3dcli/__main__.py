@@ -15,7 +15,7 @@ BUG = "Error: this is a fault of i3d, and not of what you gave it; please report
 def run() -> None:
     """Run the command line and end the process; after a signal as soon as all is cleaned up, whatever threads are at."""
     try:
-        from .cli import main  # here, so that Ctrl-C is seen before all is loaded, too
+        from .cli.main import main
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     try:

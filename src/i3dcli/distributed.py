@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .errors import I3DError, shown
-from .flow.threads import available_cores
+from .threads import available_cores
 
 LOST = re.compile(r"^.*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I | re.M)
 # Without it processes that start again may connect to those before them: https://github.com/pytorch/pytorch/issues/135712

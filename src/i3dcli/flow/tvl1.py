@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from ..defaults import TVL1
 from ..stopping import StopFlag
+from ..threads import threaded_map
 from . import _tvl1_cpu as cpu
-from .threads import threaded_map
 
 SMALLEST_SIDE = 16  # pixels; OpenCV makes no pyramid level with a shorter side
 

@@ -209,7 +209,7 @@ def _solve_level(previous: Tensor, texture: Tensor, flow: Tensor, params: TVL1, 
 @cache
 def _kernels() -> ModuleType:
     try:
-        from . import _tvl1_triton  # not above: it needs Triton, which only those with a GPU have
+        from . import _tvl1_triton
     except ImportError as cause:
         raise ImportError("TV-L1: CUDA: Triton is missing; `pip install triton`, or compute the flow on the CPU") from cause
     return _tvl1_triton

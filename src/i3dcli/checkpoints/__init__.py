@@ -1,0 +1,33 @@
+"""Weights, on disk or by name → networks: every known layout is read, ours is written, 2D weights are inflated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .checkpoint import load_checkpoint as load_checkpoint
+    from .checkpoint import read_tensors as read_tensors
+    from .checkpoint import save_checkpoint as save_checkpoint
+    from .checkpoint import wrong as wrong
+    from .convert import convert as convert
+    from .inflate import inflate_googlenet as inflate_googlenet
+    from .inflate import inflate_state_dict as inflate_state_dict
+    from .networks import split_key as split_key
+    from .tensors import read_all as read_all
+    from .weight_files import read_weights as read_weights
+    from .zoo import available_models as available_models
+    from .zoo import find_model as find_model
+    from .zoo import named_classes as named_classes
+
+_HOMES = {
+    "checkpoint": ("load_checkpoint", "read_tensors", "save_checkpoint", "wrong"),
+    "convert": ("convert",),
+    "inflate": ("inflate_googlenet", "inflate_state_dict"),
+    "networks": ("split_key",),
+    "tensors": ("read_all",),
+    "weight_files": ("read_weights",),
+    "zoo": ("available_models", "find_model", "named_classes"),
+}
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

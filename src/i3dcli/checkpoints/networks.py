@@ -1,0 +1,109 @@
+"""Where in the content of a file the network is: below which keys, and behind which prefix of its tensors' names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import CheckpointError, briefly, shown
+from .tensors import Inert, Stored
+
+DEEPEST = 6  # containers within each other that are looked into
+MOST_CONTAINERS = 10_000
+SHOWN_CANDIDATES = 6
+
+
+class Candidate(NamedTuple):
+    """Tensors that are a network's: what they are called after `#`, the dict they are in, and the prefix of their names."""
+
+    name: str
+    entries: Mapping[Any, Any]
+    prefix: str
+
+
+class Network(NamedTuple):
+    """The entries of the dict that a network is in, by name without its prefix, and what the file calls them."""
+
+    entries: dict[str, Any]
+    names: dict[str, str]
+    advice: str = ""  # where there are entries beside it, how to leave them out
+
+
+def find_network(content: Mapping[Any, Any], first: re.Pattern[str], where: str | Path, *, key: str | None) -> Network:
+    """The network in a file's content, whatever containers and prefixes it is in.
+
+    `first` matches the name of a tensor that each such network has, its group 1 what comes after the prefix. Where there
+    is none, it is the dict with most tensors, so that it can be said what they are. Raises CheckpointError for several
+    networks, unless `key` names one of them.
+    """
+    found = candidates(content, first)
+    if not found:
+        largest = named(max((entries for _, entries in containers(content)), key=count_tensors))
+        return Network(largest, {name: name for name in largest})
+    name, entries, prefix = chosen(found, where, key)
+    inside = [full for full in entries if full.startswith(prefix)]
+    beside = [full for full in entries if not full.startswith(prefix)] if key is None else []
+    names = {full: full for full in beside} | {full.removeprefix(prefix): full for full in inside}
+    advice = f"to leave out what is beside the network, name it as in {shown(f'{where}#{name}')}" if beside else ""
+    return Network({ours: entries[full] for ours, full in names.items()}, names, advice)
+
+
+def chosen(found: Sequence[Candidate], where: str | Path, key: str | None) -> Candidate:
+    """The one network, or that which `key` names, whole or up to a dot. Raises CheckpointError."""
+    fits = [one for one in found if key in (None, one.name)] or [one for one in found if one.name.startswith(f"{key}.")]
+    if len(fits) == 1:
+        return fits[0]
+    names = [one.name or "the outermost" for one in fits or found]
+    listed = f"{' and '.join(names[:SHOWN_CANDIDATES])}{' and others' * (len(names) > SHOWN_CANDIDATES)}"
+    got = f"{len(fits)} networks, {listed}" if fits else f"no network {key!r}, but {listed}"
+    raise CheckpointError(
+        f"wrong checkpoint: {shown(where)}: got {shown(got)}, expected one; name it as in {shown(f'{where}#{found[-1].name}')}"
+    )
+
+
+def candidates(content: Mapping[Any, Any], first: re.Pattern[str]) -> list[Candidate]:
+    """Every network in a file's content, each once, the outermost first."""
+    found: dict[str, Candidate] = {}
+    for keys, entries in containers(content):
+        for full, value in entries.items():
+            if isinstance(full, str) and isinstance(value, (Stored, Inert)) and (match := first.search(full)):
+                prefix = full[: match.start(1)]
+                name = ".".join([*keys, prefix.rstrip(".")]) if prefix else ".".join(keys)
+                found.setdefault(name, Candidate(name, named(entries), prefix))
+    return list(found.values())
+
+
+def named(entries: Mapping[Any, Any]) -> dict[str, Any]:
+    """Entries by name, also those whose key is none."""
+    return {key if isinstance(key, str) else briefly(key): value for key, value in entries.items()}
+
+
+def containers(content: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+    """The dicts within each other, each once, with the keys that lead there, the outermost first."""
+    waiting: deque[tuple[tuple[str, ...], Mapping[Any, Any]]] = deque([((), content)])
+    seen = {id(content)}
+    while waiting:
+        keys, entries = waiting.popleft()
+        yield keys, entries
+        for key, value in entries.items():
+            if isinstance(value, Mapping) and isinstance(key, str) and id(value) not in seen and len(keys) < DEEPEST:
+                if len(seen) == MOST_CONTAINERS:
+                    return
+                seen.add(id(value))
+                waiting.append(((*keys, key), value))
+
+
+def count_tensors(entries: Mapping[Any, Any]) -> int:
+    return sum(isinstance(value, Stored) for value in entries.values())
+
+
+def split_key(name: str | Path) -> tuple[Path, str | None]:
+    """Path and key in `path#key`, which names one of several networks in a file; no key where a file itself is called so."""
+    path, sign, key = str(name).rpartition("#")
+    if not sign or not path or os.path.lexists(name):
+        return Path(name), None
+    return Path(path), key

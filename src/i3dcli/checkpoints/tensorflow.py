@@ -1,0 +1,182 @@
+"""TensorFlow's checkpoint format, the tensor bundle, read without TensorFlow.
+
+A bundle is an index, `model.ckpt.index`, and shards of raw little-endian tensors, `model.ckpt.data-00000-of-00001`.
+
+The index is a table, which `leveldb` reads. Its values are protocol buffers: under the key "" a BundleHeaderProto {1: number
+of shards, 2: endianness}, under the name of each tensor a BundleEntryProto {1: dtype, 2: shape {2: dimension {1: size}},
+3: shard, 4: offset, 5: size, 6: masked CRC-32C, 7: slices}. The parts of a tensor in slices have keys that start with a zero
+byte. Source: tensorflow/core/protobuf/tensor_bundle.proto.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, Malformed, shown
+from ..files import check_is_file
+from ._leveldb import crc32c, masked, read_table, table_entries, varint
+from .tensors import Stored
+
+MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h
+DTYPES = {1: torch.float32, 2: torch.float64, 3: torch.int32, 9: torch.int64, 14: torch.bfloat16, 19: torch.float16}
+STRING = 7  # a dtype; what the bundle itself stores of Python objects
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor: what it is, and which bytes of which shard it has."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    crc: int
+    sliced: bool  # its parts are tensors of their own
+
+
+class TensorBundle:
+    """The tensors below a prefix such as `model.ckpt`, by name. Raises CheckpointError for an index that is not whole."""
+
+    def __init__(self, index: str | Path):
+        self.index = Path(index)
+        check_is_file(index, CheckpointError, what="weights", advice="give the path of an .index")
+        try:
+            self.num_shards, self.entries = read_index(self.index)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read weights: {shown(index)}: {error.strerror}; give the path of an .index"
+            ) from error
+        except Malformed as error:
+            raise CheckpointError(
+                f"damaged checkpoint: {shown(index)}: {error}; copy or download the TensorFlow checkpoint again"
+            ) from error
+
+    def shard(self, number: int) -> Path:
+        return self.index.with_name(f"{self.index.name.removesuffix('.index')}.data-{number:05d}-of-{self.num_shards:05d}")
+
+    def stored(self, name: str) -> Stored:
+        """A tensor in its own dtype and TensorFlow's order of axes, not yet read. Raises CheckpointError for text."""
+        entry, named = self.entries[name], shown(name)
+        if entry.sliced or entry.dtype not in DTYPES:
+            kind = "in slices" if entry.sliced else "of strings" if entry.dtype == STRING else f"of dtype {entry.dtype}"
+            raise CheckpointError(
+                f"unreadable tensor: {shown(self.index)}: {named} is stored {kind}; expected it whole, of numbers"
+            )
+        dtype, count = DTYPES[entry.dtype], math.prod(entry.shape)
+        if count * dtype.itemsize != entry.size:
+            raise self.damaged(self.index, f"{named} has shape {entry.shape} in {entry.size} bytes")
+        return Stored(entry.shape, dtype, count, lambda: self._numbers(name))
+
+    def read(self, name: str) -> Tensor:
+        """Likewise, read; raises CheckpointError unless its checksum is right."""
+        return self.stored(name).read()
+
+    def _numbers(self, name: str) -> Tensor:
+        entry, path, named = self.entries[name], self.shard(self.entries[name].shard), shown(name)
+        if not entry.size:
+            return torch.empty(entry.shape, dtype=DTYPES[entry.dtype])
+        if not os.path.isfile(path):
+            raise CheckpointError(
+                f"missing part of a checkpoint: {shown(path)}: no such file; it belongs beside {shown(self.index.name)}"
+            )
+        try:
+            length = path.stat().st_size
+            if entry.offset + entry.size > length:
+                raise self.damaged(path, f"it ends at byte {length}, {named} at {entry.offset + entry.size}")
+            data = np.memmap(path, np.uint8, mode="r")[entry.offset : entry.offset + entry.size]
+            if masked(crc32c(data)) != entry.crc:
+                raise self.damaged(path, f"the checksum of {named} is wrong")
+        except OSError as error:
+            raise CheckpointError(f"cannot read weights: {shown(path)}: {error.strerror}; copy or download it again") from error
+        return torch.from_numpy(np.array(data)).view(DTYPES[entry.dtype]).reshape(entry.shape)
+
+    def damaged(self, path: Path, found: str) -> CheckpointError:
+        return CheckpointError(f"damaged checkpoint: {shown(path)}: {found}; copy or download the TensorFlow checkpoint again")
+
+
+def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
+    """The number of shards and every tensor of an index. Raises OSError and Malformed."""
+    header: dict[int, int] | None = None
+    entries = {}
+    for key, value in table_entries(read_table(path)):
+        if not key:
+            header = numbers(value)
+        elif not key.startswith(b"\0"):
+            entries[decoded(key)] = parse_entry(value)
+    if header is None:
+        raise Malformed("it has no header")
+    if header.get(2, 0):
+        raise Malformed("its tensors are big-endian")
+    num_shards = header.get(1, 0)
+    if any(entry.shard >= num_shards for entry in entries.values()):
+        raise Malformed(f"a tensor is in a shard after the last one, of {num_shards}")
+    return num_shards, entries
+
+
+def decoded(key: bytes) -> str:
+    try:
+        return key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("a tensor's name is not UTF-8") from error
+
+
+def parse_entry(data: bytes) -> Entry:
+    field: dict[int, int] = {}
+    shape: list[int] = []
+    sliced = False
+    for number, value in fields(data):
+        if isinstance(value, int):
+            field[number] = value
+        elif number == 2:
+            shape = dimensions(value)
+        sliced |= number == 7
+    sizes = (field.get(3, 0), field.get(4, 0), field.get(5, 0))
+    if math.prod(max(1, size) for size in (*shape, 8)) >= 1 << 63 or max(sizes) >= 1 << 63:
+        raise Malformed("a tensor has a size that cannot be")
+    return Entry(field.get(1, 0), tuple(shape), *sizes, field.get(6, 0), sliced=sliced)
+
+
+def dimensions(data: bytes) -> list[int]:
+    """The sizes in a TensorShapeProto."""
+    shape = []
+    for number, value in fields(data):
+        if number == 2 and isinstance(value, bytes):
+            shape.append(numbers(value).get(1, 0))
+            if len(shape) > MAX_DIMENSIONS:
+                raise Malformed("a tensor has too many dimensions")
+    return shape
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The number and value of each field of a message."""
+    at = 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        kind, value = tag & 7, 0
+        if kind == 0:
+            value, at = varint(data, at)
+            yield tag >> 3, value
+            continue
+        if kind == 2:
+            length, at = varint(data, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise Malformed(f"a message has a field of unknown kind {kind}")
+        if at + length > len(data):
+            raise Malformed("a message is not whole")
+        content, at = data[at : at + length], at + length
+        yield tag >> 3, content if kind == 2 else int.from_bytes(content, "little")
+
+
+def numbers(data: bytes) -> dict[int, int]:
+    return {number: value for number, value in fields(data) if isinstance(value, int)}

@@ -1,0 +1,1 @@
+"""The command `i3d`: parse → one call → print. Only this room knows click."""

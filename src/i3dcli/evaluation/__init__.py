@@ -1,0 +1,1 @@
+"""Labelled videos and a model → how good it is: scores, findings, a report."""

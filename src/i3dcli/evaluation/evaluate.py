@@ -1,0 +1,257 @@
+"""`i3d eval`: a split → scores of each stream → findings about RGB, flow and two-stream → files and a report."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..class_names import read_class_names
+from ..data import Dataset, Protocol, Sample, count_chosen, load_dataset, report_absent, report_missing, scored_part
+from ..defaults import FLOW_BOUND, TEST_CLIPS
+from ..distributed import ALONE, choose_device, process_group
+from ..errors import VideoError, counted, shown
+from ..files import check_writable, make_folder, write_text
+from ..flow import flow_picture, flow_stream, jpeg
+from ..metrics import average_precision, class_accuracy, confusion, rank
+from ..prediction import TwoStream, load_model
+from ..scores import Scores, join, read_scores, write_scores
+from ..video import Video
+from .findings import Evaluation, Findings, assess, chosen_sentences, comparisons, means_over_splits
+from .report import Mistake, Report, write_confusion, write_per_class, write_report
+from .result_folder import RESULTS, result_folders
+from .score_log import METRICS
+from .scoring import Scoring, match_classes, score_samples
+
+MISTAKES = 24  # shown in the report
+THUMBNAIL = 128  # pixels, the shorter side
+
+
+def evaluate(
+    model: TwoStream, dataset: Dataset, how: Scoring = Scoring(), *, weights: tuple[float, float] = (1, 1)
+) -> Evaluation:
+    """Score the test part of a dataset, or all of one that has no parts, and measure it.
+
+    `weights` are those of RGB and flow in the mean of their logits. Raises what `score_samples` does.
+    """
+    dataset = scored_part(dataset)
+    samples, classes = match_classes(dataset, model.labels, note=how.note_once)
+    report_absent(samples, classes, how.note_once)
+    scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
+    read = {*scored.scores.paths}
+    paths = [sample.path for sample in samples if shown(sample.path) in read] if how.group.first else []
+    chosen_on = {stream: count_chosen(net.chosen_on, paths) for stream, net in model.nets.items()}
+    evaluation = Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures, dataset.missing, chosen_on)
+    for text in chosen_sentences(evaluation):
+        how.note_once(f"Note: {text}")
+    return evaluation
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What to score, with what, and how; `{split}` in a path stands for the number of the split."""
+
+    source: str | None
+    model: str | None = None
+    rgb: str | None = None
+    flow: str | None = None
+    streams: tuple[str, ...] | None = None  # None: those that there are weights for
+    flow_dir: str | None = None
+    protocol: str = "full"
+    max_frames: int | None = None
+    clips: int | None = None
+    crops: int | None = None
+    format: str = "auto"
+    split: tuple[int, ...] = (1,)
+    root: str | None = None
+    classes: str | None = None
+    first_label: int | None = None
+    scores: tuple[str, ...] = ()
+    fusion_weights: tuple[float, float] = (1, 1)
+    out: str | None = None
+    overwrite: bool = False
+    strict: bool = False
+    device: str = "auto"
+
+    def views(self) -> Protocol:
+        if self.protocol == "full":
+            return Protocol(max_frames=self.max_frames)
+        return Protocol(self.clips or TEST_CLIPS, self.crops or 1)
+
+    def of_split(self, split: int) -> EvalOptions:
+        """With the number in place of `{split}`; of several splits, each has an output folder of its own."""
+        paths = {name: getattr(self, name) for name in ("rgb", "flow", "flow_dir", "out")}
+        if self.out is not None and len(self.split) > 1 and "{split}" not in self.out:
+            paths["out"] = str(Path(self.out) / "split{split}")
+        return replace(self, **{name: path and path.replace("{split}", str(split)) for name, path in paths.items()})
+
+    def dataset(self, split: int) -> Dataset:
+        """The split's videos that are scored. Raises DatasetError."""
+        names = None if self.classes is None else read_class_names(self.classes)
+        return scored_part(
+            load_dataset(
+                str(self.source), format=self.format, split=split, root=self.root, classes=names, first_label=self.first_label
+            )
+        )
+
+
+def evaluate_splits(
+    options: EvalOptions, *, command: str, note: Callable[[str], None], progress: bool = False
+) -> Iterator[tuple[int, Evaluation]]:
+    """Each split's number and evaluation, its outputs written; in the first process of a group only.
+
+    What is wrong with any split's list or weights is found before hours go into the first. Raises I3DError.
+    """
+    if options.scores:
+        yield options.split[0], evaluate_saved(options, command=command)
+        return
+    protocol = options.views()
+    splits = [options.of_split(split) for split in options.split]
+    folders = [Path(chosen.out) for chosen in splits if chosen.out is not None]
+    with_mean = options.out is not None and len(splits) > 1 and "{split}" not in options.out
+    if with_mean:
+        folders.append(Path(str(options.out)))
+    with process_group(choose_device(options.device)) as (group, device):
+        datasets = [options.dataset(split) for split in options.split]
+        load = functools.cache(functools.partial(load_model, options.model, streams=options.streams, device=device))
+        models = [load(rgb=chosen.rgb, flow=chosen.flow) for chosen in splits]
+        evaluations = []
+        with result_folders(folders, group, resumable=True, overwrite=options.overwrite):
+            check_inputs(splits)
+            for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
+                how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
+                report_missing(dataset, how.note_once, strict=options.strict)
+                how.note_once(f"{dataset.summary}; {shown(model.name)}, {protocol}, on {device}")
+                evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
+                if group.first:
+                    if chosen.out is not None:
+                        write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.test)
+                    evaluations.append(evaluation)
+                    yield split, evaluation
+            if with_mean and evaluations:
+                means = means_over_splits(evaluations)
+                write_text(folders[-1] / METRICS, json.dumps(means, indent=1) + "\n")
+
+
+def check_inputs(splits: Sequence[EvalOptions]) -> None:
+    """Raise I3DError where results would be written over what they are made from."""
+    for chosen in splits:
+        inputs = [path for path in (chosen.source, chosen.rgb, chosen.flow, chosen.classes, *chosen.scores) if path is not None]
+        for name in RESULTS if chosen.out is not None else ():
+            check_writable(Path(str(chosen.out)) / name, others=inputs)
+
+
+def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
+    """The evaluation of saved scores, its outputs written. Raises I3DError."""
+    saved = join([read_scores(path) for path in options.scores], options.scores)
+    if options.out is not None:
+        make_folder(Path(options.out))
+        check_inputs([options])
+    evaluation = Evaluation(saved, assess(saved, weights=options.fusion_weights))
+    if options.out is not None:
+        out = Path(options.out)
+        with result_folders([out], ALONE, resumable=False, overwrite=options.overwrite):
+            write_outputs(out, evaluation, command=command, protocol=None)
+    return evaluation
+
+
+def write_outputs(
+    out: str | Path, evaluation: Evaluation, *, command: str, protocol: Protocol | None, samples: Sequence[Sample] = ()
+) -> None:
+    """Write metrics.json, scores.npz, per_class.csv, confusion.csv and report.html, which says what `command` made it.
+
+    `samples` are those that were scored, of whose videos the report shows pictures; `protocol` is None for saved scores.
+    """
+    out = Path(out)
+    make_folder(out)
+    write_text(out / METRICS, json.dumps(as_metrics(evaluation), indent=1) + "\n")
+    write_scores(out / "scores.npz", evaluation.scores)
+    report = as_report(evaluation, command=command, protocol=protocol, samples=samples)
+    write_per_class(out / "per_class.csv", report)
+    if report.confusion is not None:
+        write_confusion(out / "confusion.csv", report.classes, report.confusion)
+    write_report(out / "report.html", report)
+
+
+def as_metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """What metrics.json holds: the metrics by stream, accuracies from 0 to 1, `n` videos of `total` that were asked for.
+
+    Where a stream's weights were chosen on some of the videos, `chosen_on` says on how many.
+    """
+    metrics = {key: {**asdict(m), "total": evaluation.total} for key, m in evaluation.findings.measured.items()}
+    for stream, number in evaluation.chosen_on.items():
+        metrics[stream] |= {"chosen_on": number} if number else {}
+    return metrics
+
+
+def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None, samples: Sequence[Sample]) -> Report:
+    """The content of report.html."""
+    scores, findings = evaluation.scores, evaluation.findings
+    assert scores.labels is not None
+    labels, num_classes = scores.labels, len(scores.classes)
+    if labels.ndim == 2:
+        by_class = {key: average_precision(rows, labels) for key, rows in findings.logits.items()}
+        counts, matrix = labels.sum(axis=0), None
+    else:
+        tables = {key: confusion(labels, rank(rows)[:, 0], num_classes) for key, rows in findings.logits.items()}
+        by_class = {key: class_accuracy(table) for key, table in tables.items()}
+        matrix = tables[list(tables)[-1]]
+        counts = matrix.sum(axis=1)
+    return Report(
+        title=f"i3d eval: {counted(len(scores.paths), 'video')}, {counted(num_classes, 'class')}",
+        command=command,
+        protocol="saved scores" if protocol is None else str(protocol),
+        total=evaluation.total,
+        measured=findings.measured,
+        classes=scores.classes,
+        class_counts=counts,
+        class_scores=by_class,
+        confusion=matrix,
+        comparisons=[*chosen_sentences(evaluation), *comparisons(findings)],
+        agreement=findings.agreement,
+        mistakes=[] if labels.ndim == 2 else worst_mistakes(scores, findings, {shown(s.path): s.path for s in samples}),
+        unreadable=[(failure.path, failure.reason) for failure in evaluation.failures],
+        missing=len(evaluation.missing),
+    )
+
+
+def worst_mistakes(scores: Scores, findings: Findings, paths: Mapping[str, Path]) -> list[Mistake]:
+    """The videos that were most confidently taken for something else."""
+    assert scores.labels is not None
+    probabilities = {key: softmax(rows) for key, rows in findings.logits.items()}
+    best = {key: rank(rows)[:, 0] for key, rows in findings.logits.items()}
+    main = list(findings.logits)[-1]
+    confidence = probabilities[main][np.arange(len(scores.paths)), best[main]]
+    wrong = np.flatnonzero(best[main] != scores.labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    mistakes = []
+    for i in worst:
+        rgb, flow = thumbnails(paths.get(scores.paths[i], Path(scores.paths[i])))
+        streams = {key: (int(best[key][i]), float(probabilities[key][i, best[key][i]])) for key in scores.logits}
+        mistakes.append(
+            Mistake(scores.paths[i], int(scores.labels[i]), int(best[main][i]), float(confidence[i]), streams, rgb, flow)
+        )
+    return mistakes
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities (V,K) of logits."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def thumbnails(path: Path) -> tuple[bytes | None, bytes | None]:
+    """A frame from the middle of a video and its flow in colours, as JPEG; None for what cannot be made."""
+    try:
+        video = Video(path, short_side=THUMBNAIL)
+        frames = video.read((video.estimated_frames or 2) // 2, 2) or video.read(0, 2)
+    except VideoError:
+        return None, None
+    flow = next(flow_stream(frames, "dis"), None)
+    return jpeg(frames[0][..., ::-1], 85), None if flow is None else jpeg(flow_picture(flow, FLOW_BOUND / 4)[..., ::-1], 85)

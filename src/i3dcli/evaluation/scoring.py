@@ -1,0 +1,234 @@
+"""A model and labelled videos → their logits, by any number of processes, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ..data import FULL, Clips, Dataset, Protocol, Sample, numbered_classes, renumbered
+from ..distributed import ALONE, Group
+from ..errors import DatasetError, VideoError, counted, shown
+from ..flow import FlowFolder
+from ..prediction import Tally, TwoStream
+from ..scores import Scores
+from ..threads import ahead
+from ..video import source_bytes
+from .score_log import Logits, ScoreLog
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How videos are scored.
+
+    With an output folder, scores are kept as they come, and a run that was interrupted goes on where it stopped. A video
+    that cannot be read is a failure, or with `strict` an error. `note` gets lines for people.
+    """
+
+    protocol: Protocol = FULL
+    flow_dir: str | None = None
+    out: str | Path | None = None
+    strict: bool = False
+    group: Group = ALONE
+    note: Callable[[str], None] = lambda text: None
+    progress: bool = False
+
+    def note_once(self, text: str) -> None:
+        """Note what every process of the group knows."""
+        if self.group.first:
+            self.note(text)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that could not be scored, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of all videos that could be read, and the others."""
+
+    scores: Scores
+    failures: tuple[Failure, ...] = ()
+
+
+def match_classes(
+    dataset: Dataset, labels: tuple[str, ...], *, note: Callable[[str], None]
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """The test part of a dataset with the ids of the model's classes `labels`, and the names of these.
+
+    Classes are matched by name, or by position where the split or the model has only numbers. Raises DatasetError for a
+    class that the model does not know.
+    """
+    samples, names = dataset.test, dataset.classes
+    unnamed = labels == numbered_classes(len(labels)) and not set(names) & set(labels)
+    if dataset.has_names and not unnamed:
+        matched = renumbered(samples, dataset, labels, where="the model's classes")
+        if names != labels[: len(names)]:
+            note("Note: the model lists its classes in another order than the split; they are matched by name")
+        return matched, labels
+    if len(names) > len(labels):
+        raise DatasetError(
+            f"too many classes: {dataset.summary}: got {len(names)} classes, the model knows {len(labels)}; "
+            "give weights that were trained on them"
+        )
+    return samples, (names + labels[len(names) :] if unnamed else labels)
+
+
+def score_samples(
+    model: TwoStream,
+    samples: Sequence[Sample],
+    how: Scoring = Scoring(),
+    *,
+    classes: tuple[str, ...] | None = None,
+    multi_label: bool = False,
+) -> Scored:
+    """Score `samples`, whose labels are the model's class ids, in all processes of a group; the result is on each of them.
+
+    `classes` replaces the names of the model's classes. Raises VideoError, DatasetError and I3DError.
+    """
+    group, protocol = how.group, how.protocol
+    stored = FlowFolder(Path(how.flow_dir)) if how.flow_dir is not None and "flow" in model.nets else None
+    check_flow(stored, samples)
+    log = None
+    if how.out is not None:
+        log = ScoreLog(Path(how.out), fingerprint(model, protocol, how.flow_dir), group, videos=fingerprint_of_videos(samples))
+    paths = {shown(sample.path): sample.path for sample in samples}
+
+    def size_of(video: str) -> int | None:
+        with suppress(KeyError, OSError):
+            return source_bytes(paths[video])
+        return None
+
+    kept = merged(group.gather({} if log is None else log.read(size_of)))  # nobody writes before all have read
+    todo = [sample for sample in samples if shown(sample.path) not in kept]
+    new: dict[str, Logits] = {}
+    failures = []
+    shows = how.progress and group.first
+    bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
+    with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, stored)) as found:
+        for sample, outcome in found:
+            if isinstance(outcome, str):
+                how.note(f"Note: {outcome}")
+                continue
+            if isinstance(outcome, VideoError):
+                if how.strict:
+                    raise outcome
+                how.note(f"Error: {outcome}")
+                failures.append(Failure(shown(sample.path), str(outcome)))
+            else:
+                new[shown(sample.path)] = outcome
+                if log is not None:
+                    log.add(shown(sample.path), outcome, size=size_of(shown(sample.path)))
+            bar.update(min(group.size, len(samples) - bar.n))  # the others are as far
+    logits = kept | merged(group.gather(new))
+    failed = {failure.path: failure for part in group.gather(failures) for failure in part}
+    failures = [failed[path] for path in map(shown, (sample.path for sample in samples)) if path in failed]
+    if len(failures) == len(samples):
+        raise DatasetError(f"nothing could be scored: {counted(len(failures), 'video')}: the first said: {failures[0].reason}")
+    return Scored(as_scores(samples, logits, classes or model.labels, multi_label=multi_label), tuple(failures))
+
+
+def merged(parts: Iterable[Mapping[str, Logits]]) -> dict[str, Logits]:
+    """What each process has, as one."""
+    return {video: logits for part in parts for video, logits in part.items()}
+
+
+def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
+    """Raise DatasetError where flow is to be read from a folder that holds none of the samples'."""
+    if stored is not None and not any(stored.holds(sample.key, sample.path) for sample in samples):
+        raise DatasetError(
+            f"no flow: {shown(stored.path)}: none of the {len(samples)} videos has any there, that of the first would be in "
+            f"{shown(samples[0].key)}; make it with i3d extract-flow, or leave --flow-dir out"
+        )
+
+
+def outcomes(
+    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
+) -> Generator[tuple[Sample, Logits | VideoError | str], None, None]:
+    """The logits of each sample, or why there are none, and before them what of its video is missing.
+
+    A thread reads ahead, also into the next video.
+    """
+    tallies: dict[str, Tally] = {}
+    for sample, event in ahead(events(model, samples, protocol, stored)):
+        if isinstance(event, VideoError):
+            tallies = {}
+            yield sample, event
+        elif event is None or isinstance(event, str):
+            if event is not None:
+                yield sample, event
+            yield sample, {stream: tally.logits().numpy() for stream, tally in tallies.items()}
+            tallies = {}
+        else:
+            tallies = tallies or model.tallies()
+            frames, clips = event
+            model.add(tallies, clips, frames=frames)
+
+
+def events(
+    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
+) -> Iterator[tuple[Sample, tuple[range, Clips] | VideoError | str | None]]:
+    """The inputs of each sample, one after the other, and then None or what of it is missing; or an error."""
+    for sample in samples:
+        try:
+            flow = None if stored is None else stored.open(sample.key, sample.path)
+            if flow is not None and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
+                raise DatasetError(
+                    f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it"
+                )
+            views = model.views(sample.path, protocol=protocol, flow=flow)
+            for view in views:
+                yield sample, view
+            yield sample, views.source.loss()
+        except VideoError as error:
+            yield sample, error
+
+
+def as_scores(
+    samples: Sequence[Sample], logits: Mapping[str, Logits], classes: tuple[str, ...], *, multi_label: bool
+) -> Scores:
+    """What was scored, in the order of the samples."""
+    scored = [sample for sample in samples if shown(sample.path) in logits]
+    rows = [logits[shown(sample.path)] for sample in scored]
+    labels = np.array([sample.labels[0] for sample in scored]) if not multi_label else multi_hot(scored, len(classes))
+    streams = {stream: np.stack([row[stream] for row in rows]) for stream in rows[0]}
+    return Scores(tuple(shown(sample.path) for sample in scored), classes, streams, labels.astype(np.int64))
+
+
+def multi_hot(samples: Sequence[Sample], num_classes: int) -> NDArray[np.int64]:
+    """Zeros and ones, (V,K)."""
+    table = np.zeros((len(samples), num_classes), np.int64)
+    for row, sample in zip(table, samples, strict=True):
+        row[list(sample.labels)] = 1
+    return table
+
+
+def fingerprint(model: TwoStream, protocol: Protocol, flow_dir: str | None) -> str:
+    """What decides the scores of a video, in one word: weights, classes, protocol, and the folder of stored flow."""
+    digest = hashlib.sha256(json.dumps([asdict(protocol), flow_dir, model.labels]).encode())
+    for stream, net in model.nets.items():
+        digest.update(json.dumps([stream, asdict(net.preprocessing)]).encode())
+        for tensor in net.state_dict().values():
+            digest.update(as_bytes(tensor))
+    return digest.hexdigest()
+
+
+def fingerprint_of_videos(samples: Sequence[Sample]) -> str:
+    """Which videos are scored, in one word."""
+    return hashlib.sha256("\0".join(sorted(shown(sample.path) for sample in samples)).encode()).hexdigest()
+
+
+def as_bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()

@@ -1,0 +1,287 @@
+"""`i3d extract-flow`: videos → flow on disk, resumable, by any number of processes at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from .. import __version__
+from ..defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
+from ..distributed import choose_device, own_device
+from ..errors import DatasetError, I3DError, VideoError, shown
+from ..files import make_folder
+from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
+from .claims import Claims, check_replaceable, is_flow
+from .compute import Frame, Moment, with_flow
+from .failures import Failures
+from .places import Place, made_from, path_hash, places, source_record
+from .stored import LARGEST_FLOW, QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, of_another_video, read_sidecar
+
+STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; elsewhere: another process is on it
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """How flow is made and stored; all of it is in the sidecar, under these names."""
+
+    format: str = FLOW_FORMATS[0]
+    bound: float = FLOW_BOUND
+    fps: float | None = FPS
+    short_side: int = SHORT_SIDE
+    algorithm: str = FLOW_ALGORITHM
+    parameters: TVL1 | None = field(default_factory=TVL1)  # None for algorithms without
+    quality: int = JPEG_QUALITY
+    frames: bool = False
+    viz: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """As plain data; a native frame rate has no number yet."""
+        record = {**dataclasses.asdict(self), "native_fps": self.fps is None}
+        if self.fps is None:
+            del record["fps"]
+        return record
+
+    def unimportant(self, there: Mapping[str, Any]) -> set[str]:
+        """The fields that a sidecar may hold otherwise: what has no use in this format, and more files than are asked for."""
+        more = {name for name in ("frames", "viz") if there.get(name) is True and not getattr(self, name)}
+        unused = set() if self.format in QUANTISED else {"bound"} if self.frames else {"bound", "quality"}
+        return more | unused
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video."""
+
+    video: Path
+    status: str  # one of STATUSES
+    folder: Path
+    num_flows: int = 0
+    note: str | None = None  # what of the video is missing
+    error: VideoError | DatasetError | None = None
+
+
+def extract_videos(
+    inputs: Iterable[str],
+    out: str | Path,
+    options: FlowOptions = FlowOptions(),
+    *,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: bool = False,
+) -> Iterator[Outcome]:
+    """Extract the flow of each video that `inputs` name (files, folders, `@list.txt`) into a folder of its own below `out`.
+
+    What is there already with the same options is kept; `shard` = (i, n) takes every n-th video from the i-th on.
+    A video that cannot be read, or whose flow there is of another, is an outcome, and a line in failures.jsonl. Raises
+    DatasetError before anything is written if flow is there that was made otherwise, and I3DError when `out` cannot be
+    written.
+    """
+    out = Path(out)
+    make_folder(out)
+    if is_flow(out):
+        raise I3DError(f"cannot write: {shown(out)}: it is the flow of one video; give the folder above it, or another --out")
+    videos, unnamed = find_all(inputs)
+    claims = Claims(out, frozenset(path_hash(found.path) for found in videos))
+    allowed = places(videos)
+    mine = sorted(videos, key=lambda found: (found.key, found.path))[shard[0] :: shard[1]]
+    done: dict[Found, Path] = {}
+    for found in mine if not overwrite else ():
+        folder = claims.find(found)
+        if folder is not None and kept(found, folder, options) and claims.is_clean(folder):
+            done[found] = folder
+    todo = [found for found in mine if found not in done]
+    failures = Failures(out, [found.path for found in mine])
+    for found in sorted(done):
+        yield Outcome(found.path, "kept", done[found])
+    for error in unnamed if shard[0] == 0 else ():
+        yield Outcome(Path(), "failed", out, error=error)
+    gone = missing(todo)
+    if gone:
+        failures.add(*((found.path, reason) for found, reason in gone.items()))
+    for found, reason in gone.items():
+        yield Outcome(found.path, "failed", out / allowed[found][0], error=reason)
+    todo = [found for found in todo if found not in gone]
+    compute = partial(with_flow, algorithm=options.algorithm, params=options.parameters, device=device, threads=threads)
+    with pair_bar(todo, options, show=progress) as bar:
+        for found in todo:
+            try:
+                outcome = extract_video(found, claims, allowed[found], options, compute, overwrite=overwrite, bar=bar)
+            except VideoError as error:
+                failures.add((found.path, error))
+                outcome = Outcome(found.path, "failed", out / allowed[found][0], error=error)
+            yield outcome
+
+
+def missing(videos: Iterable[Found]) -> dict[Found, VideoError]:
+    """The videos that are not on disk, each with the error of opening it."""
+    gone = {}
+    for found in videos:
+        if not os.path.exists(found.path):
+            try:
+                Video(found.path)
+            except VideoError as error:
+                gone[found] = error
+    return gone
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """How many outcomes there are of each status."""
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts.get(status)) or "0 extracted"
+
+
+def flow_device(name: str) -> str:
+    """The device to compute TV-L1 on, by its name; raises I3DError for CUDA without what its kernels need."""
+    device = own_device(choose_device(name))
+    if device.type == "cuda":
+        if find_spec("triton") is None:
+            raise I3DError(f"no Triton: --device {name}: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
+        if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
+            raise I3DError(f"no C compiler: --device {name}: Triton needs one; install gcc, or use --device cpu")
+    return str(device)
+
+
+def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:
+    """The videos that all inputs name, each once, and the errors of inputs that name none."""
+    found: dict[tuple[Path, str], Found] = {}
+    errors = []
+    for name in inputs:
+        try:
+            for video in find_videos(name):
+                found.setdefault((video.key, os.path.realpath(video.path)), video)
+        except DatasetError as error:
+            errors.append(error)
+    return list(found.values()), errors
+
+
+def kept(found: Found, folder: Path, options: FlowOptions) -> bool:
+    """Whether there is nothing to do, not even to complain of flow of another video, which is said in its turn."""
+    with contextlib.suppress(VideoError):
+        return finished(found, folder, options)
+    return False
+
+
+def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
+    """Whether the flow of a video is in `folder`, whole and made so.
+
+    Raises DatasetError if it was made otherwise, and VideoError if it is that of another video.
+    """
+    try:
+        there = read_sidecar(folder)
+    except VideoError:  # none, or damaged
+        return False
+    asked = json.loads(json.dumps(options.record()))  # as it would be read back
+    if not made_from(there, found.path):
+        what = of_another_video(folder, there, found.path)
+        raise VideoError(f"{what}; choose another --out, or --overwrite if the video has changed")
+    differing = sorted(key for key in asked if there.get(key) != asked[key] and key not in options.unimportant(there))
+    if differing:
+        what = ", ".join(f"{key} {shown(str(there.get(key)))} there, {shown(str(asked[key]))} asked" for key in differing)
+        raise DatasetError(f"flow of other making: {shown(folder)}: {what}; use --overwrite to redo it, or another --out")
+    return True
+
+
+def extract_video(
+    found: Found,
+    claims: Claims,
+    allowed: Sequence[Place],
+    options: FlowOptions,
+    compute: Callable[[Iterable[Frame]], Iterator[Moment]],
+    *,
+    overwrite: bool,
+    bar: tqdm[Any],
+) -> Outcome:
+    """Extract one video into one of the places it is allowed, which appears whole or not at all."""
+    video = Video(found.path, fps=options.fps, short_side=options.short_side)
+    source = source_record(found.path)  # now, as the source may be gone by the end
+    with claims.claimed(found, allowed) as claim:
+        if claim is None:
+            return Outcome(found.path, "elsewhere", claims.out / allowed[0])
+        if not overwrite and finished(found, claim.folder, options):  # by another process, since this one looked
+            return Outcome(found.path, "kept", claim.folder)
+        check_replaceable(claim.folder)
+        work = claim.work
+        writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
+        viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
+        with contextlib.closing(writer), viz or contextlib.nullcontext():
+            for frame, flow in compute(video):
+                if options.frames:
+                    writer.write_frame(frame)
+                if flow is None:  # of the last frame
+                    continue
+                if not np.abs(flow).max() <= LARGEST_FLOW:  # nor NaN
+                    raise VideoError(
+                        f"flow without bounds: {shown(found.path)}: got {np.abs(flow).max()} pixels from frame "
+                        f"{writer.num_flows} on; its parameters are out of range, take those of i3d extract-flow -h"
+                    )
+                writer.write_flow(flow)
+                if viz is not None:
+                    viz.write(flow_picture(flow, options.bound))
+                bar.update()
+        if not writer.num_flows:
+            short = f"too short for flow: {shown(found.path)}: got 1 frame at {video.fps:g} fps, expected at least 2"
+            raise VideoError(video.loss() or f"{short}; leave it out")
+        write_sidecar(work, source, video, writer, options)
+    return Outcome(found.path, "extracted", claim.folder, num_flows=writer.num_flows, note=video.loss())
+
+
+def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: FlowWriter, options: FlowOptions) -> None:
+    """Write flow.json, which says how the flow was made and, by being there, that it is complete."""
+    _, height, width = writer.shape
+    record = {
+        **options.record(),
+        "fps": video.fps,
+        "height": height,
+        "width": width,
+        "num_frames": writer.num_flows + 1,
+        "num_flows": writer.num_flows,
+        "zero_level": ZERO_LEVEL if options.format in QUANTISED else None,
+        **source,
+        "source_fps": video.source_fps,
+        "damaged_frames": video.damaged_frames,
+        "lost_frames": video.lost_frames,
+        "tool": f"i3d {__version__}",
+    }
+    (work / FLOW_SIDECAR).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+@contextlib.contextmanager
+def pair_bar(todo: Sequence[Found], options: FlowOptions, *, show: bool) -> Iterator[tqdm[Any]]:
+    """A bar over all pairs of all videos on stderr; a thread reads the headers, so that the total does not delay the start."""
+    with tqdm(unit="pair", smoothing=0.05, disable=None if show else True) as bar:
+        stop = threading.Event()
+
+        def count() -> None:
+            total = 0
+            for found in todo:
+                if stop.is_set():
+                    return
+                with contextlib.suppress(VideoError):
+                    estimate = Video(found.path, fps=options.fps, short_side=options.short_side).estimated_frames
+                    total += max(0, (estimate or 0) - 1)
+            bar.total = total
+            bar.refresh()
+
+        counter = threading.Thread(target=count, daemon=True)
+        if not bar.disable:
+            counter.start()
+        try:
+            yield bar
+        finally:
+            stop.set()
+            if counter.is_alive():
+                counter.join()

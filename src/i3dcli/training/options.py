@@ -1,0 +1,158 @@
+"""What decides a training run, as data: every option with its default, and the numbers that papers used."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..data import TEST_PART
+from ..defaults import DROPOUT
+
+SCHEDULES = ("cosine", "step", "plateau")
+PRECISIONS = ("fp32", "bf16", "fp16")
+PLATEAU_FACTOR = 0.1  # "lr ÷10 when the validation loss saturates"; paper, section 2.5
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that decides the weights of a run; a run that is resumed must agree in all of it.
+
+    `fps`, `short_side`, `crop`, `clip_len` and `bound` are those of `init` where they are None, or else the protocol's.
+    """
+
+    # data
+    train: str = ""
+    val: str | None = None
+    val_fraction: float | str | None = None  # None, or BEFORE's: see holdout.for_training
+    format: str = "auto"
+    split: int = 1
+    root: str | None = None
+    classes: str | None = None
+    first_label: int | None = None
+    flow_dir: str | None = None
+    strict: bool = False
+    # network and input
+    stream: str = "rgb"
+    init: str | None = None
+    width: float = 1.0
+    dropout: float = DROPOUT
+    clip_len: int | None = None
+    crop: int | None = None
+    short_side: int | None = None
+    fps: float | None = None
+    bound: float | None = None
+    flip: bool = True
+    # optimisation
+    epochs: float = 40.0
+    steps: int | None = None  # in place of epochs
+    batch_size: int = 6  # clips per process; 6 per replica, kinetics-i3d issue 23
+    accumulate: int = 1
+    lr: float = 0.02
+    schedule: str = "cosine"
+    lr_steps: tuple[tuple[int, float], ...] = ()  # of schedule "step": from this step on, this learning rate
+    patience: int = 5  # of schedule "plateau": validations without a lower loss
+    warmup: int = 0  # steps
+    momentum: float = 0.9  # paper, section 2.5
+    weight_decay: float = 1e-7  # kinetics-i3d README
+    clip_grad: float | None = None
+    freeze_bn: bool = False
+    freeze_until: str | None = None
+    sync_bn: bool = False
+    precision: str = "fp32"
+    seed: int = 0
+
+
+BEFORE: dict[str, Any] = {"val_fraction": TEST_PART}  # what runs did that are older than an option, if not its default
+EARLIER = {field.name: BEFORE.get(field.name, field.default) for field in fields(TrainOptions)}
+
+
+# Numbers of the Kinetics runs are those of the released models, in kinetics-i3d's README; 384 clips per step are 64
+# replicas of 6 (its issue 23). The paper gives UCF-101 and HMDB-51 "up to 5k steps" on 16 replicas and names no first
+# learning rate: 0.01 is ours. Charades: piergiaj/pytorch-i3d issue 14, which does not say where it ends; 70k is ours.
+KINETICS = {"lr": 0.1, "schedule": "step", "batch_size": 6, "weight_decay": 1e-7}
+FINE_TUNING = {"steps": 5_000, "lr": 0.01, "schedule": "plateau", "batch_size": 6, "weight_decay": 1e-7}
+CHARADES = {**KINETICS, "weight_decay": 1e-6, "steps": 70_000, "lr_steps": ((45_000, 0.01), (65_000, 0.001))}
+RECIPES: dict[str, dict[str, dict[str, Any]]] = {
+    "kinetics": {
+        "rgb": {**KINETICS, "steps": 115_000, "lr_steps": ((97_000, 0.01), (108_000, 0.001))},
+        "flow": {
+            **KINETICS,
+            "steps": 155_000,
+            "lr_steps": ((97_000, 0.01), (104_500, 0.001), (115_000, 0.1), (140_000, 0.01), (150_000, 0.001)),
+        },
+    },
+    "ucf101": {"rgb": FINE_TUNING, "flow": FINE_TUNING},
+    "hmdb51": {"rgb": FINE_TUNING, "flow": FINE_TUNING},
+    "charades": {"rgb": CHARADES, "flow": CHARADES},
+}
+RECIPE_FIELDS = ("steps", "batch_size", "accumulate", "lr", "schedule", "lr_steps", "momentum", "weight_decay", "dropout")
+CLIPS_PER_STEP = {"kinetics": 384, "ucf101": 96, "hmdb51": 96, "charades": 384}
+
+
+def with_recipe(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a recipe, and over them what was `given`.
+
+    Unless it is given, `accumulate` is such that a step of all processes sees as many clips as the recipe's.
+    """
+    chosen = {**RECIPES[recipe][given.get("stream", TrainOptions.stream)], **given}
+    if "epochs" in given:
+        chosen["steps"] = given.get("steps")
+    clips = chosen["batch_size"] * int(os.environ.get("WORLD_SIZE", "1"))
+    chosen.setdefault("accumulate", math.ceil(CLIPS_PER_STEP[recipe] / clips))
+    return chosen
+
+
+def complaint(options: TrainOptions) -> str | None:
+    """What is wrong with options whatever the data, in words; None if nothing is."""
+    complaints = (
+        (not options.train, "Missing argument 'TRAIN', the training videos."),
+        (
+            options.val is not None and isinstance(options.val_fraction, float),
+            "--val names the videos to validate on, and --val-fraction takes them from TRAIN; give one or the other.",
+        ),
+        (options.stream == "flow" and not options.flow_dir, "--stream flow needs --flow-dir DIR, which extract-flow writes."),
+        (options.stream == "rgb" and options.flow_dir, "--flow-dir is for --stream flow."),
+        (options.init and options.width != TrainOptions.width, "--width is for fresh weights; --init brings its own."),
+        (options.schedule == "step" and not options.lr_steps, "--schedule step needs --lr-steps STEP:LR,..."),
+        (options.schedule != "step" and options.lr_steps, "--lr-steps is for --schedule step."),
+    )
+    return next((text for wrong, text in complaints if wrong), None)
+
+
+def as_text(options: TrainOptions) -> str:
+    """The numbers of the optimisation as they would be given on the command line."""
+    names = [name for name in RECIPE_FIELDS if getattr(options, name) not in (None, ())]
+    return " ".join(f"--{name.replace('_', '-')} {as_given(getattr(options, name))}" for name in names)
+
+
+def changed_options(now: TrainOptions, then: dict[str, Any]) -> list[str]:
+    """What differs between options and those of an earlier run, in words."""
+    then = {**EARLIER, **then}
+    pairs = [(field.name, then[field.name], getattr(now, field.name)) for field in fields(now)]
+    return [
+        f"--{name.replace('_', '-')} {as_given(was)} then, {as_given(is_)} now"
+        for name, was, is_ in pairs
+        if as_given(was) != as_given(is_)
+    ]
+
+
+def as_given(value: Any) -> str:
+    """The value of an option as it is given on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "on", False: "off"}[value]
+    if isinstance(value, (tuple, list)):
+        return ",".join(f"{step}:{lr:g}" for step, lr in value) or "none"
+    return str(value)
+
+
+def learning_rate(options: TrainOptions, step: int, *, num_steps: int, reductions: int = 0) -> float:
+    """The learning rate of step `step` (from 0) of `num_steps`; `reductions` counts the plateaus so far."""
+    warm = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
+    if options.schedule == "plateau":
+        return warm * options.lr * PLATEAU_FACTOR**reductions
+    if options.schedule == "step":
+        return warm * next((lr for start, lr in sorted(options.lr_steps, reverse=True) if step >= start), options.lr)
+    progress = max(0, step - options.warmup) / max(1, num_steps - options.warmup)
+    return warm * options.lr * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,305 @@
+"""The folder of a training run: its settings, its log and its checkpoints, each of which appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+
+from .. import __version__
+from ..checkpoints import read_all, read_tensors, read_weights, save_checkpoint, wrong
+from ..distributed import Group, restarted
+from ..errors import CheckpointError, I3DError, Malformed, shown
+from ..files import held, make_folder, remove_leftovers, write_text
+from ..tables import csv_text
+from .curves import write_curves
+from .options import EARLIER, TrainOptions, changed_options
+from .trainer import Learner
+
+LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
+WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
+ABOUT_RUN = {
+    "preprocessing",
+    "clips_per_step",
+    "processes",
+    "device",
+    "saved",
+    "tool",
+    "torch",
+}  # in config.json besides the options
+PARTS_OF_STATE = {"options", "clips_per_step", "classes", "learner", "progress"}  # of a run, in last.pt
+Row = dict[str, Any]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimizer, all that is needed to go on."""
+
+    step: int = 0
+    history: list[Row] = field(default_factory=list)  # the rows of log.csv
+    best: float = -math.inf  # validation accuracy of best.pt
+    lowest_loss: float = math.inf  # of all validations
+    validations_since: int = 0  # that one
+    reductions: int = 0  # of the learning rate, one for each plateau
+    outcomes: list[tuple[float, float]] = field(default_factory=list)  # loss and accuracy of each step since the last row
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Progress:
+        """What a last.pt says; fields that an older one lacks have their defaults.
+
+        Raises TypeError, LookupError or AttributeError for what it cannot say.
+        """
+        found = cls(**record)
+        counts = (found.step, found.validations_since, found.reductions)
+        pairs = [(loss, accuracy) for loss, accuracy in found.outcomes]
+        rows = [value for row in found.history for value in (row["step"], *row.values())]
+        numbers = [found.best, found.lowest_loss, *rows, *itertools.chain(*pairs)]
+        if any(type(count) is not int or not 0 <= count < 1 << 53 for count in counts):
+            raise TypeError("counts")
+        if any(type(n) not in (int, float) or (type(n) is int and abs(n) >= 1 << 53) for n in numbers):
+            raise TypeError("numbers")
+        if math.isnan(found.best) or math.isnan(found.lowest_loss):
+            raise TypeError("the best")
+        return found
+
+    def follow(self, row: Row, metric: str, *, patience: int) -> bool:
+        """Take in a validation; whether its accuracy is the best so far."""
+        self.validations_since = 0 if row["val_loss"] < self.lowest_loss else self.validations_since + 1
+        self.lowest_loss = min(row["val_loss"], self.lowest_loss)
+        if self.validations_since >= patience:
+            self.reductions, self.validations_since = self.reductions + 1, 0
+        before, self.best = self.best, max(row[f"val_{metric}"], self.best)
+        return self.best > before
+
+
+class RunFolder:
+    """The folder of one run. The first process of the group writes; all may read."""
+
+    def __init__(self, path: Path, options: TrainOptions, group: Group, *, clips_per_step: int, videos: str | None = None):
+        self.path, self.options, self.group, self.clips_per_step = path, options, group, clips_per_step
+        self.videos = videos  # which videos it learns from and validates on, in one word
+        self.last, self.best = path / LAST, path / BEST
+        self.in_events = 0  # rows of the history
+
+    @functools.cached_property
+    def events(self) -> Any:
+        """TensorBoard's writer, or None where TensorBoard is not installed."""
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            return SummaryWriter(str(self.path))
+        return None
+
+    @contextlib.contextmanager
+    def opened(self, *, resume: bool) -> Iterator[None]:
+        """Make the folder, keep other runs out of it until the end of the block, and clear away what a killed one left.
+
+        Raises I3DError if a run is there that is not to be resumed, or none that is; if another process is at work in it;
+        and if it holds files of others under the names that a run writes.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.group.failing_together():
+                if self.group.first:
+                    make_folder(self.path)
+                    stack.enter_context(held(self.path))
+                    self._check_files()
+            self._check(resume=resume)
+            for name in WRITTEN if self.group.first else ():
+                remove_leftovers(self.path / name)
+            yield
+
+    def _check_files(self) -> None:
+        """Raise I3DError for files that a run would replace, where none has been in the folder."""
+        found = [name for name in WRITTEN if os.path.lexists(self.path / name)]
+        begun = has_saved(self.path / CONFIG) is False  # killed before its first last.pt
+        if found and not (self.last.exists() or begun):
+            raise I3DError(
+                f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another --out"
+            )
+
+    def _check(self, *, resume: bool) -> None:
+        """Raise I3DError if a run is there that is not to be resumed, or none that is."""
+        seen = self.group.gather(self.last.exists())
+        there, again = any(seen), any(self.group.gather(restarted()))  # torchrun counts on each machine by itself
+        if there and not all(seen):
+            raise I3DError(f"not on every machine: {shown(self.last)}: processes elsewhere do not see it; share the folder")
+        if there and not (resume or again):
+            raise I3DError(f"a run is there: {shown(self.path)}: got its {LAST}; go on with --resume, or choose another --out")
+        if resume and not there and not again:
+            raise I3DError(f"nothing to resume: {shown(self.path)}: no {LAST} in it; leave --resume out to start a run")
+
+    @staticmethod
+    def recorded_options(path: Path) -> TrainOptions:
+        """The options of the run in a folder; one that is newer than the run has the value that reproduces it.
+
+        Raises CheckpointError where there is no run, or one with options that are not known here.
+        """
+        try:
+            record = json.loads((path / CONFIG).read_text("utf-8"))
+            tool, options = record.get("tool"), {key: record[key] for key in record if key not in ABOUT_RUN}
+            options["train"]  # which every run has
+            options["lr_steps"] = tuple((int(step), float(lr)) for step, lr in options.get("lr_steps", ()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                f"nothing to resume: {shown(path)}: no {CONFIG} of a run in it; leave --resume out to start a run"
+            ) from error
+        check_known(options, EARLIER, path / CONFIG, tool=tool)
+        return TrainOptions(**{**EARLIER, **options})
+
+    def open(self, learner: Learner) -> Progress:
+        """What last.pt holds, loaded into the learner; or the record of a new run, written.
+
+        Raises CheckpointError if it is no run's, and I3DError if the run had other options.
+        """
+        if not self.last.exists():
+            if self.group.first:
+                self._describe(learner, saved=False)
+            return Progress()
+        content = read_weights(self.last)
+        training = content.get("training")
+        if not is_state(training):
+            raise wrong(self.last, "a checkpoint without the state of a run", "the last.pt of i3d train")
+        for part, known in (("options", EARLIER), ("progress", dataclasses.asdict(Progress()))):
+            check_known(training[part], known, self.last, tool=content.get("tool"))
+        try:
+            self.check_options(training, learner)
+            progress = Progress.of(training["progress"])
+            state = learner.net.state_dict()
+            learner.net.load_state_dict(read_tensors(content["state_dict"], state, self.last, network="the run"), strict=True)
+            learner.load_state(read_all(training["learner"]))
+        except I3DError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, Malformed) as error:
+            raise wrong(self.last, "a state that no run leaves", "the last.pt of i3d train", "copy it again") from error
+        self.in_events = len(progress.history)
+        return progress
+
+    def check_options(self, training: dict[str, Any], learner: Learner) -> None:
+        """Raise I3DError if the run that left this state had other options."""
+        then = {**training["options"], "clips_per_step": training["clips_per_step"]}
+        values = [
+            part
+            for value in then.values()
+            for part in (itertools.chain(*value) if isinstance(value, (list, tuple)) else [value])
+        ]
+        if not all(isinstance(value, (str, int, float, type(None))) for value in values):
+            raise TypeError("options")
+        changed = changed_options(self.options, training["options"])
+        if training["clips_per_step"] != self.clips_per_step:
+            changed.append(f"{training['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
+        if training["classes"] != list(learner.net.classes or ()):
+            changed.append("other classes")
+        if training.get("videos", self.videos) != self.videos:  # an older run does not say
+            changed.append("other videos")
+        if changed:
+            raise not_the_same_run(self.path, changed)
+
+    def save(self, learner: Learner, progress: Progress, *, metric: str) -> None:
+        """Write last.pt and the log, also to TensorBoard's events."""
+        if not self.group.first:
+            return
+        training = {
+            "options": dataclasses.asdict(self.options),
+            "clips_per_step": self.clips_per_step,
+            "classes": list(learner.net.classes or ()),
+            "videos": self.videos,
+            "learner": learner.state(),
+            "progress": dataclasses.asdict(progress),
+        }
+        save_checkpoint(learner.net, self.last, training=training)
+        self.write_beside_last(learner, progress, metric=metric)
+        if self.events is not None:
+            for row in progress.history[self.in_events :]:
+                for name, value in row.items():
+                    self.events.add_scalar(name, value, row["step"])
+            self.in_events = len(progress.history)
+            self.events.flush()
+
+    def write_beside_last(self, learner: Learner, progress: Progress, *, metric: str) -> None:
+        """Write what goes with last.pt and is not in it, also where a run is resumed that was killed before it did."""
+        if not self.group.first:
+            return
+        if not has_saved(self.path / CONFIG):
+            self._describe(learner, saved=True)
+        self.log(progress)
+        if progress.history:
+            write_curves(self.path / CURVES, progress.history, metric=metric)
+
+    def log(self, progress: Progress) -> None:
+        """Write log.csv, which between two last.pt is ahead of it."""
+        if self.group.first:
+            write_text(self.path / LOG, as_csv(progress.history))
+
+    def keep_best(self, learner: Learner, *, chosen_on: Iterable[int]) -> None:
+        """Write best.pt, with the numbers of the videos that it is chosen on."""
+        if self.group.first:
+            save_checkpoint(learner.net, self.best, chosen_on=chosen_on)
+
+    def _describe(self, learner: Learner, *, saved: bool) -> None:
+        """Write config.json and classes.txt."""
+        record = {
+            **dataclasses.asdict(self.options),
+            "preprocessing": dataclasses.asdict(learner.net.preprocessing),
+            "clips_per_step": self.clips_per_step,
+            "processes": self.group.size,
+            "device": str(learner.device),
+            "saved": saved,  # whether there has been a last.pt
+            "tool": f"i3d {__version__}",
+            "torch": torch.__version__,
+        }
+        write_text(self.path / CONFIG, json.dumps(record, indent=1) + "\n")
+        write_text(self.path / CLASSES, "".join(f"{name}\n" for name in learner.net.classes or ()))
+
+
+def has_saved(path: Path) -> bool | None:
+    """Whether the run of a config.json has ever written its last.pt; None for a file that is no run's.
+
+    Older runs do not say, and are taken to have.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads(path.read_text("utf-8"))
+        if isinstance(record, dict) and str(record.get("tool")).startswith("i3d "):
+            return bool(record.get("saved", True))
+    return None
+
+
+def is_state(training: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether this is what a run needs to go on, with all that each version of i3d has kept."""
+    return (
+        isinstance(training, dict)
+        and training.keys() >= PARTS_OF_STATE
+        and isinstance(training["options"], dict)
+        and isinstance(training["progress"], dict)
+        and "step" in training["progress"]
+    )
+
+
+def check_known(record: Mapping[str, Any], known: Collection[str], path: Path, *, tool: object) -> None:
+    """Raise CheckpointError for a field that is not `known`, as of an i3d that has an option which this one lacks."""
+    if unknown := sorted(map(str, record.keys() - known)):
+        raise CheckpointError(
+            f"run of another i3d: {shown(path)}: got {shown(unknown[0])!r}, which this i3d {__version__} does not know; "
+            f"resume it with {shown(str(tool or 'the version'))}, which wrote it"
+        )
+
+
+def not_the_same_run(path: Path, changed: list[str]) -> I3DError:
+    return I3DError(
+        f"not the same run: {shown(path)}: {'; '.join(changed)}; resume it with its own options, or start another with --init"
+    )
+
+
+def as_csv(history: list[Row]) -> str:
+    """Rows as CSV under the union of their columns, in the order in which they first appear."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    return csv_text([columns, *([row.get(column, "") for column in columns] for row in history)])

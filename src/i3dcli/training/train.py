@@ -1,0 +1,297 @@
+"""`i3d train`: one stream from scratch, from inflated or from published weights, in one process or many (torchrun)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ..checkpoints import zoo
+from ..class_names import read_class_names
+from ..data import Dataset, for_training, load_dataset, report_absent, report_missing, with_validation
+from ..defaults import IN_CHANNELS, Preprocessing
+from ..distributed import choose_device, process_group
+from ..errors import DatasetError, I3DError, VideoError, counted, memory_errors, shown
+from ..flow import FlowFolder, FlowReader
+from ..metrics import measure, measure_multi_label
+from ..models import I3D, LAYERS
+from ..prediction import load_stream
+from ..stopping import SIGNALS
+from .options import TrainOptions, changed_options, learning_rate
+from .run_data import Note, RunData
+from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
+from .trainer import DIVERGED, Learner
+
+SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
+MEMORY_ADVICE = "lower --batch-size (with --accumulate for the same step), --clip-len, --crop, --width or --workers"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended."""
+
+    step: int
+    history: list[Row]  # of log.csv
+    metric: str
+    first: bool  # whether this process is the one that speaks
+    stopped_by: int | None = None  # the signal that came before the end
+
+
+def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> Result:
+    """Train on the dataset that the options name; see `train`. Raises what `load_dataset` does, too."""
+    names = None if options.classes is None else read_class_names(options.classes)
+    where: dict[str, Any] = {
+        "format": options.format,
+        "split": options.split,
+        "root": options.root,
+        "first_label": options.first_label,
+    }
+    dataset = load_dataset(options.train, classes=names, **where)
+    if options.val is not None:
+        dataset = with_validation(dataset, load_dataset(options.val, classes=names, **where))
+    return train(dataset, out, options, note=note, **how)
+
+
+def resumed_options(out: str | Path, given: dict[str, Any]) -> TrainOptions:
+    """The options of the run in `out`; raises I3DError if what is given now is not what it had."""
+    then = RunFolder.recorded_options(Path(out))
+    if changed := changed_options(dataclasses.replace(then, **given), dataclasses.asdict(then)):
+        raise not_the_same_run(Path(out), changed)
+    return then
+
+
+def what_is_kept(out: str | Path) -> str:
+    """What an interrupted run leaves behind, and how to go on."""
+    last = Path(out) / LAST
+    return f"{shown(last)} is there; go on with --resume" if last.exists() else "no checkpoint was written yet"
+
+
+def as_text(result: Result, out: str | Path) -> str:
+    """The best validation and its weights, or the last loss where there was none to validate on."""
+    rows = [row for row in result.history if f"val_{result.metric}" in row]
+    if not rows or not (Path(out) / BEST).exists():
+        return f"{shown(Path(out) / LAST)}  loss {result.history[-1]['loss']:.4f}"
+    best = max(rows, key=lambda row: row[f"val_{result.metric}"])
+    return (
+        f"{shown(Path(out) / BEST)}  {result.metric} {best[f'val_{result.metric}']:.4f} of {counted(best['val_n'], 'video')}, "
+        f"one clip each, at step {best['step']} of {result.step}"
+    )
+
+
+def train(
+    dataset: Dataset,
+    out: str | Path,
+    options: TrainOptions,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    compile: bool = False,
+    resume: bool = False,
+    log_every: int | None = None,
+    note: Note = lambda text: None,
+    progress: bool = False,
+) -> Result:
+    """Train one stream on `dataset` into the run folder `out`: last.pt, best.pt, log.csv, curves.png, config.json, classes.txt.
+
+    A part of the dataset that is called test is not looked at; see `for_training` for what is validated on instead.
+    With `resume`, or when torchrun starts it again, it goes on from last.pt to the very weights it would have reached
+    undisturbed. `note` gets lines for people. Raises DatasetError, CheckpointError, and I3DError for a loss that is
+    not finite, for memory that runs out and for files that cannot be written.
+    """
+    with process_group(choose_device(device)) as (group, chosen), memory_errors(MEMORY_ADVICE), stop_signals() as stop:
+        say = note if group.first else lambda text: None
+        dataset = for_training(dataset, options.val_fraction, seed=options.seed, note=say)
+        net = build_network(dataset, options, note=say)
+        data = RunData(dataset, options, net.preprocessing, group, device=chosen, workers=workers, note=say)
+        folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step, videos=data.fingerprint())
+        with folder.opened(resume=resume), contextlib.closing(data):
+            learner = Learner(
+                net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
+            )
+            state = folder.open(learner)
+            if state.step:
+                folder.write_beside_last(learner, state, metric=data.metric)
+            report_missing(dataset, say, strict=options.strict)
+            report_absent(data.train, dataset.classes, say)
+            begun = "" if not state.step else f"; going on after step {state.step}"
+            begun = f"; it was at its end, step {state.step}" if state.step >= data.num_steps else begun
+            say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
+            return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
+
+
+def loop(
+    learner: Learner, data: RunData, folder: RunFolder, state: Progress, stop: Stop, *, log_every: int | None, show: bool
+) -> Result:
+    """Step after step to the end; at the end of each epoch validate, log and save."""
+    options, group = learner.options, learner.group
+    batches = iter(data.training_batches(state.step))
+    tally = Tally(state.outcomes)
+    with tqdm(
+        total=data.num_steps * data.clips_per_step,
+        initial=state.step * data.clips_per_step,
+        unit="clip",
+        disable=None if show else True,
+    ) as bar:
+        while state.step < data.num_steps:
+            lr = learning_rate(options, state.step, num_steps=data.num_steps, reductions=state.reductions)
+            outcome = learner.step(itertools.islice(batches, options.accumulate), number=state.step, lr=lr)
+            answers = group.gather((*outcome, stop.signal))
+            tally.add(answers, clips=data.clips_per_step)
+            stopped_by = next((answer[2] for answer in answers if answer[2] is not None), None)
+            state.step += 1
+            bar.update(data.clips_per_step)
+            epoch_done = state.step % data.steps_per_epoch == 0 or state.step == data.num_steps
+            if epoch_done or (log_every is not None and state.step % log_every == 0):
+                row = {"step": state.step, "epoch": state.step / data.steps_per_epoch, "lr": lr, **tally.row(data.metric)}
+                if epoch_done and data.val:
+                    row |= validate(learner, data)
+                    if state.follow(row, data.metric, patience=options.patience):
+                        folder.keep_best(learner, chosen_on=data.chosen_on)
+                state.history.append(row)
+                if not epoch_done:  # else it is saved with the weights
+                    folder.log(state)
+                bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", f"val_{data.metric}") if k in row})
+            if epoch_done or stopped_by is not None or state.step % SAVE_EVERY == 0:
+                learner.check_weights(state.step)
+                folder.save(learner, state, metric=data.metric)
+            if stopped_by is not None and state.step < data.num_steps:
+                return Result(state.step, state.history, data.metric, group.first, stopped_by)
+    return Result(state.step, state.history, data.metric, group.first)
+
+
+class Tally:
+    """The mean loss and accuracy of the steps since the last row, and the clips per second of those that are new."""
+
+    def __init__(self, outcomes: list[tuple[float, float]]):
+        self.outcomes = outcomes  # of each step, all processes; those of a resumed run are there already
+        self.clips, self.since = 0, time.perf_counter()
+
+    def add(self, answers: list[tuple[float, float, int | None]], *, clips: int) -> None:
+        self.clips += clips
+        loss, accuracy, _ = zip(*answers, strict=True)
+        self.outcomes.append((sum(loss) / len(loss), sum(accuracy) / len(accuracy)))
+
+    def row(self, metric: str) -> Row:
+        """For log.csv, and begin anew; of multi-label data there is no accuracy in training."""
+        loss, accuracy = np.mean(self.outcomes, axis=0).tolist()
+        rate = self.clips / (time.perf_counter() - self.since)
+        self.outcomes.clear()
+        self.clips, self.since = 0, time.perf_counter()
+        return {"loss": loss, **({metric: accuracy} if math.isfinite(accuracy) else {}), "clips_per_second": rate}
+
+
+def validate(learner: Learner, data: RunData) -> Row:
+    """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
+    logits, targets = learner.evaluate(data.validation)
+    if not len(logits):
+        raise DatasetError(f"no readable video: {len(data.val)} for validation: see the lines above; give others")
+    if learner.multi_label and not targets.any():
+        raise DatasetError(
+            f"nothing to validate on: {counted(len(logits), 'clip')}, from the middle of as many videos: got no labelled "
+            "action in any; give more videos, or a longer --clip-len"
+        )
+    if not logits.isfinite().all():
+        raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
+    measured = (measure_multi_label if learner.multi_label else measure)(logits.numpy(), targets.numpy())
+    return {
+        "val_loss": learner.loss(logits, targets).item(),
+        f"val_{data.metric}": getattr(measured, data.metric),
+        "val_n": measured.n,
+    }
+
+
+def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D:
+    """The network to start from: fresh, or that of `init` with a new head where its classes are others."""
+    layers = [name for name, _ in LAYERS]
+    if options.freeze_until not in (None, *layers):
+        raise I3DError(f"no such layer: --freeze-until {options.freeze_until}: expected one of {', '.join(layers)}")
+    torch.manual_seed(options.seed)
+    if options.init is None:
+        net = I3D(len(dataset.classes), IN_CHANNELS[options.stream], width=options.width)
+    else:
+        net = load_stream(initial_weights(options.init, options.stream), options.stream, remedy="train with --stream ")
+        if net.num_classes != len(dataset.classes) or net.classes not in (None, dataset.classes):
+            note(
+                f"Note: new head: {shown(options.init)} has {net.num_classes} classes, other than these {len(dataset.classes)}"
+            )
+            net.replace_head(len(dataset.classes))
+    net.dropout.p = options.dropout
+    net.classes = dataset.classes
+    net.preprocessing = choose_preprocessing(net.preprocessing, options)
+    if options.flow_dir is not None:
+        net.preprocessing = with_flow_as_stored(net.preprocessing, dataset, options, note=note)
+    return net
+
+
+def initial_weights(name: str, stream: str) -> str | Path:
+    """The file of `--init`: a path, or the stream of a model in the zoo."""
+    model = zoo.model_named(name)
+    return name if model is None else zoo.fetch(model, (stream,))[stream]
+
+
+def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:
+    """How clips are made: as for the weights a run starts from, but for what the options ask. Raises DatasetError."""
+    asked: dict[str, Any] = {
+        "clip_len": options.clip_len,
+        "crop": options.crop,
+        "short_side": options.short_side,
+        "fps": options.fps,
+        "flow_bound": options.bound,
+    }
+    chosen = dataclasses.replace(base, **{key: value for key, value in asked.items() if value is not None})
+    if chosen.crop > chosen.short_side:
+        raise DatasetError(
+            f"crop larger than the picture: --crop {chosen.crop}: got --short-side {chosen.short_side}; lower it"
+        )
+    return chosen
+
+
+def with_flow_as_stored(base: Preprocessing, dataset: Dataset, options: TrainOptions, *, note: Note) -> Preprocessing:
+    """`base`, but for the algorithm and parameters of the stored flow, by which `predict` is to compute it."""
+    stored = FlowFolder(Path(str(options.flow_dir)))
+    for sample in dataset.train:
+        with contextlib.suppress(VideoError):  # where there is none at all, RunData says so
+            flow = FlowReader(stored.find(sample.key, sample.path))
+            chosen = dataclasses.replace(base, **flow.making())
+            if options.init is not None and chosen != base:
+                note(f"Note: other flow than of {shown(options.init)}: {'; '.join(flow.mismatches(base))}; the run is for it")
+            return chosen
+    return base
+
+
+class Stop:
+    """The signal that asks a run to end after its current step, if one came."""
+
+    signal: int | None = None
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Ctrl-C, SIGTERM and SIGHUP are noted; the same signal a second time has its usual effect."""
+    stop = Stop()
+    before: dict[int, Any] = {}
+
+    def note_signal(number: int, frame: FrameType | None) -> None:
+        stop.signal = number
+        signal.signal(number, before[number])
+
+    try:
+        for number in SIGNALS:
+            if number != getattr(signal, "SIGHUP", None) or signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                before[number] = signal.signal(number, note_signal)
+        yield stop
+    finally:
+        for noted, handler in before.items():
+            signal.signal(noted, handler)

@@ -1,0 +1,37 @@
+"""Video file → frames: videos are found, and their frames decoded, resampled, scaled and turned as they are to be seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .find import FLOW_SIDECAR as FLOW_SIDECAR
+    from .find import Found as Found
+    from .find import as_on_disk as as_on_disk
+    from .find import find_videos as find_videos
+    from .find import picture_paths as picture_paths
+    from .find import raise_unreadable as raise_unreadable
+    from .find import source_bytes as source_bytes
+    from .find import videos_below as videos_below
+    from .find import without_suffix as without_suffix
+    from .reader import Video as Video
+    from .reader import VideoWriter as VideoWriter
+    from .reader import read_video as read_video
+
+_HOMES = {
+    "find": (
+        "FLOW_SIDECAR",
+        "Found",
+        "as_on_disk",
+        "find_videos",
+        "picture_paths",
+        "raise_unreadable",
+        "source_bytes",
+        "videos_below",
+        "without_suffix",
+    ),
+    "reader": ("Video", "VideoWriter", "read_video"),
+}
+__all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)
