@@ -9,7 +9,7 @@ import numpy as np
 from i3dcli.checkpoints import _leveldb as leveldb
 from i3dcli.checkpoints._leveldb import crc32c, masked
 
-INDEXES = Path(__file__).with_name("data") / "tf_index"
+INDEXES = Path(__file__).with_name("reference") / "tf_index"
 MAGIC = 0xDB4775248B80FB57
 CODES = {"float32": 1, "float64": 2, "int32": 3, "object": 7, "int64": 9, "float16": 19}
 RESTART = 16  # entries between keys that are written whole

@@ -12,7 +12,7 @@ import torch
 from i3dcli import I3D, save_checkpoint
 from i3dcli.defaults import Preprocessing
 
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).with_name("reference")
 SHAPES = json.loads((DATA / "i3d_keys.json").read_text())
 RECORDS = json.loads((DATA / "i3d_logits.json").read_text())
 GOOGLENET = json.loads((DATA / "googlenet_keys.json").read_text())  # torchvision.models.googlenet, auxiliary heads too

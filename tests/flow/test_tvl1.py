@@ -224,7 +224,7 @@ def test_a_switched_off_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_environment_that_numba_cannot_start_in_is_named() -> None:
-    code = "from i3dcli.flow.compute import _tvl1_cpu"
+    code = "import i3dcli.flow._tvl1_cpu"
     environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "I3DError: cannot compile TV-L1: " in result.stderr and "NUMBA_NUM_THREADS=0" in result.stderr.splitlines()[-1]

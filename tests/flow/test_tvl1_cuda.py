@@ -1,7 +1,7 @@
 """TV-L1's CUDA kernels against the CPU's: on a GPU, or else on small images in Triton's interpreter.
 
-TRITON_INTERPRET=1 pytest tests/test_tvl1_cuda.py     without a GPU: slow, tests everything but graphs and speed
-pytest tests/test_tvl1_cuda.py                        with Triton alone, compiles for a GPU; with a GPU, runs on it
+TRITON_INTERPRET=1 pytest tests/flow/test_tvl1_cuda.py     without a GPU: slow, tests everything but graphs and speed
+pytest tests/flow/test_tvl1_cuda.py                        with Triton alone, compiles for a GPU; with a GPU, runs on it
 """
 
 import os

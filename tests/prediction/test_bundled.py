@@ -20,7 +20,7 @@ from i3dcli.checkpoints import zoo
 from i3dcli.cli.main import main
 from i3dcli.defaults import Preprocessing
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAME = "camera-motion"
 STEPS = {"pan_left": (0, 2), "pan_right": (0, -2), "tilt_up": (2, 0), "tilt_down": (-2, 0), "static": (0, 0)}  # down, right
 

@@ -133,14 +133,18 @@ def test_a_current_folder_that_is_gone_is_one_line(monkeypatch):
 @pytest.mark.parametrize(
     ("where", "arguments", "kept"),
     [
-        ("two_stream.load_model", ["predict", "v"], "nothing is predicted yet"),
-        ("two_stream.TwoStream.views", ["predict", "v"], "0 videos predicted and printed; nothing else is kept"),
-        ("views.Views.timeline", ["predict", "v", "--timeline"], "0 windows predicted and printed; nothing else is kept"),
-        ("extract.extract_videos", ["extract-flow", "v", "--out", "o"], "0 extracted; run it again to go on"),
-        ("inflate.inflate_checkpoint", ["inflate", "v", "--out", "o"], "nothing is kept"),
-        ("train.load_dataset", ["train", "v", "--out", "o"], "no checkpoint was written yet"),
-        ("evaluate.load_dataset", ["eval", "v", "--model", "camera-motion"], "nothing is kept; with --out it would be"),
-        ("zoo.as_table", ["predict", "--list-models"], "nothing is kept"),
+        ("prediction.two_stream.load_model", ["predict", "v"], "nothing is predicted yet"),
+        ("prediction.two_stream.TwoStream.views", ["predict", "v"], "0 videos predicted and printed; nothing else is kept"),
+        ("data.views.Views.timeline", ["predict", "v", "--timeline"], "0 windows predicted and printed; nothing else is kept"),
+        ("flow.extract.extract_videos", ["extract-flow", "v", "--out", "o"], "0 extracted; run it again to go on"),
+        ("checkpoints.inflate.inflate_checkpoint", ["inflate", "v", "--out", "o"], "nothing is kept"),
+        ("training.train.load_dataset", ["train", "v", "--out", "o"], "no checkpoint was written yet"),
+        (
+            "evaluation.evaluate.load_dataset",
+            ["eval", "v", "--model", "camera-motion"],
+            "nothing is kept; with --out it would be",
+        ),
+        ("checkpoints.zoo.as_table", ["predict", "--list-models"], "nothing is kept"),
     ],
 )
 def test_ctrl_c_is_130_and_a_line_of_what_is_kept_in_every_command(where, arguments, kept, video, quick, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from media import texture, write_video
 from i3dcli import read_video
 from i3dcli.data.dataset import load_dataset
 
-FOLDER = Path(__file__).parents[1] / "examples" / "camera_motion"
+FOLDER = Path(__file__).parents[2] / "examples" / "camera_motion"
 EXPECTED = {  # how the picture moves: which number, which sign
     "pan_left": ("right", 1),
     "pan_right": ("right", -1),
