@@ -6,7 +6,8 @@ import cv2
 import pytest
 
 from i3dcli import I3DError
-from i3dcli.errors import counted, memory_errors, shown
+from i3dcli.errors import memory_errors
+from i3dcli.text import counted, shown
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from i3dcli import DatasetError, I3DError
-from i3dcli.errors import shown
 from i3dcli.files import atomic_write, check_is_file, check_writable, locked
+from i3dcli.text import shown
 
 
 def test_a_file_appears_whole(tmp_path):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .defaults import LONGEST_NAME
-from .errors import DatasetError, briefly, shown
+from .errors import DatasetError
 from .file_names import suffix
 from .lines import numbered_lines, read_text
+from .text import briefly, shown
 
 NAMES_BYTES = 16 << 20  # of a file of names; a hundred thousand of them have 3 MB
 FORMS = 'a name per line, JSON such as ["jump", "run"] or {"jump": 0}, or a CSV with the columns id and name'

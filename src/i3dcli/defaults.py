@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import briefly
+from .text import briefly
 
 FPS = 25.0  # frames per second; [paper] 2.4
 SHORT_SIDE = 256  # pixels, the shorter side after resizing; [paper] 2.5

@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .errors import I3DError, shown
+from .errors import I3DError
+from .text import shown
 from .threads import available_cores
 
 LOST = re.compile(r"^.*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I | re.M)

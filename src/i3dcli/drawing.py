@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import shown, shown_class
+from .text import shown, shown_class
 
 Colour = tuple[int, int, int]
 INK, GREY, GRID = (48, 40, 36), (128, 118, 112), (236, 232, 230)  # BGR, as are all colours of OpenCV

@@ -6,11 +6,13 @@ import errno
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from .errors import DatasetError, I3DError, shown
+from .errors import DatasetError, I3DError
+from .text import csv_text, shown
 
 MAX_WRITERS = 8  # processes at once that write a file of the same name; the last one wins
 
@@ -153,6 +155,11 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file whole or not at all; what UTF-8 cannot hold becomes a question mark. Raises I3DError."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "replace"))
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV, whole or not at all. Raises I3DError."""
+    write_text(path, csv_text(rows))
 
 
 def check_regular(path: str | Path) -> None:

@@ -6,8 +6,9 @@ import codecs
 import os
 from pathlib import Path
 
-from .errors import DatasetError, shown
+from .errors import DatasetError
 from .files import check_is_file
+from .text import shown
 
 LIST_BYTES = 256 << 20  # of a list or of annotations; those of Kinetics-700 have 40 MB
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # the longest first

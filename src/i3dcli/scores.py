@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .defaults import STREAMS
-from .errors import DatasetError, counted, shown
+from .errors import DatasetError
 from .files import atomic_write, check_is_file
+from .text import counted, shown
 
 UNREADABLE = (  # what numpy raises for files that are no .npz, or claim more than is in them
     *(ValueError, TypeError, AttributeError, EOFError, NotImplementedError, MemoryError),

@@ -20,9 +20,9 @@ from media import moving, write_audio, write_video
 import i3dcli
 from i3dcli.cli.main import main
 from i3dcli.defaults import TVL1
-from i3dcli.errors import shown
 from i3dcli.prediction import predict as verb
 from i3dcli.scores import read_scores
+from i3dcli.text import shown
 
 
 @pytest.fixture

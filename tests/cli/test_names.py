@@ -14,13 +14,13 @@ from commands import predicting
 from i3dcli.checkpoints.inflate import GoogLeNet, Inflation
 from i3dcli.data.dataset import Sample, report_absent
 from i3dcli.defaults import STREAMS
-from i3dcli.errors import shown, shown_class
 from i3dcli.evaluation.evaluate import as_report
 from i3dcli.evaluation.findings import Evaluation, as_table, assess, sweep_table
 from i3dcli.evaluation.report import as_data, write_confusion, write_per_class
 from i3dcli.prediction import two_stream
 from i3dcli.prediction.two_stream import TwoStream
 from i3dcli.scores import Scores
+from i3dcli.text import shown, shown_class
 
 CONTROLS = "\x1b[2J\x9b31m\x07\nError: all is lost\r\u2028\u202egpj.\u2066\u200f\u200b\ufeff\u3164"
 HOSTILE = f"=run{CONTROLS}{'a' + chr(0x301) * 60}" + "w" * 5000

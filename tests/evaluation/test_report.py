@@ -15,9 +15,9 @@ import pytest
 from media import texture
 
 from i3dcli import I3DError
-from i3dcli.errors import shown
 from i3dcli.evaluation.report import Mistake, Report, as_data, mcnemar_sentence, write_confusion, write_per_class, write_report
 from i3dcli.metrics import Paired, class_accuracy, confusion, fuse, mcnemar, measure, measure_multi_label, rank
+from i3dcli.text import shown
 
 NASTY = '</script><script>alert("1")</script><!-- & \'{{data}} \u2028 été 跳\udce9'
 CLASSES = ("zumba", NASTY, "archery", "bowling", "never seen", "diving")

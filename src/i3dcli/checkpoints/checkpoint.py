@@ -31,9 +31,10 @@ from torch import Tensor
 from .. import __version__
 from ..class_names import fault_in_names
 from ..defaults import CLASSES, IN_CHANNELS, TVL1, WIDTHS, Preprocessing
-from ..errors import CheckpointError, briefly, shown
+from ..errors import CheckpointError
 from ..files import atomic_write
 from ..models import I3D, LAYERS
+from ..text import briefly, shown
 from .key_maps import FIRST_CONV, FIRST_TENSOR, deepmind_names, deepmind_scopes, from_deepmind, from_pytorch, identify
 from .networks import Network, find_network, split_key
 from .tensorflow import TensorBundle

@@ -10,10 +10,11 @@ import torch
 
 from ..class_names import fault_in_names
 from ..defaults import STREAMS
-from ..errors import CheckpointError, I3DError, counted, shown
+from ..errors import CheckpointError, I3DError
 from ..files import check_writable
 from ..models import I3D
 from ..prediction import load_stream
+from ..text import counted, shown
 from . import zoo
 from .checkpoint import load_checkpoint, save_checkpoint, write_torch
 from .networks import split_key

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError
 from ..files import locked
+from ..text import shown
 
 TIMEOUT_SECONDS = 30.0  # without a single byte
 TRIES = 3  # a broken transfer goes on where it broke

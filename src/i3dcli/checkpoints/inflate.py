@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..defaults import IN_CHANNELS
-from ..errors import I3DError, counted, shown
+from ..errors import I3DError
 from ..models import BN_EPS, I3D, LAYERS, Unit3D, same_padding
+from ..text import counted, shown
 from .checkpoint import read_tensors, wrong
 from .key_maps import FIRST_CONV, FIRST_TENSOR, Renaming, identify, renamed
 from .networks import find_network, split_key

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CheckpointError, briefly, shown
+from ..errors import CheckpointError
+from ..text import briefly, shown
 from .tensors import Inert, Stored
 
 DEEPEST = 6  # containers within each other that are looked into

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, Malformed, shown
+from ..errors import CheckpointError, Malformed
 from ..files import check_is_file
+from ..text import shown
 from ._leveldb import crc32c, masked, read_table, table_entries, varint
 from .tensors import Stored
 

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError, Malformed, shown
+from ..errors import CheckpointError, Malformed
+from ..text import shown
 from .pickles import Name, load_pickle
 from .tensors import Inert, Stored
 

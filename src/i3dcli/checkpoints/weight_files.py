@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import CheckpointError, Malformed, shown
+from ..errors import CheckpointError, Malformed
 from ..files import check_is_file
+from ..text import shown
 from .foreign import foreign
 from .pickles import HoldsCode, load_pickle
 from .tensors import Inert, Stored

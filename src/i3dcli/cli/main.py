@@ -15,7 +15,8 @@ import click
 
 from .. import __version__, defaults
 from ..data import FORMATS
-from ..errors import I3DError, counted, shown
+from ..errors import I3DError
+from ..text import counted, shown
 from ..training import options as recipes
 from .common import (
     BOUND,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..class_names import distinct
-from ..errors import DatasetError, counted, shown, shown_class
+from ..errors import DatasetError
 from ..file_names import is_debris
 from ..files import check_is_file
+from ..text import counted, shown, shown_class
 from ..video import without_suffix
 from .folders_and_lists import ClassIds, Request, Row, Source, is_list, read_folder, read_list, subfolders
 from .official_splits import (

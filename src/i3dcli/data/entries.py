@@ -9,9 +9,10 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import NamedTuple
 
-from ..errors import DatasetError, shown
+from ..errors import DatasetError
 from ..file_names import VIDEO_SUFFIXES, is_video_name, suffix
 from ..lines import numbered_lines
+from ..text import shown
 from ..video import as_on_disk
 
 PART = re.compile(r"[^ \t,]+")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..class_names import read_class_names
-from ..errors import DatasetError, counted, shown
+from ..errors import DatasetError
 from ..file_names import VIDEO_SUFFIXES, is_passed_over
+from ..text import counted, shown
 from ..video import raise_unreadable, videos_below
 from .entries import Listed, on_disk, read_entries, with_labels
 

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from ..errors import DatasetError, counted, shown
+from ..errors import DatasetError
+from ..text import counted, shown
 from .dataset import Dataset, Sample
 
 FRACTION = 0.1  # of the training videos, where the source has no other part than a test list

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..class_names import read_class_names
-from ..errors import DatasetError, shown
+from ..errors import DatasetError
 from ..file_names import VIDEO_SUFFIXES, is_debris, is_passed_over
 from ..lines import decoded, read_lines, read_text
+from ..text import shown
 from ..video import FLOW_SIDECAR, as_on_disk
 from .folders_and_lists import PARTS, ClassIds, Request, Row, Source, check_ids, lists_of, part_files, same_name
 

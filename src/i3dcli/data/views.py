@@ -14,8 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..defaults import Preprocessing
-from ..errors import VideoError, counted, shown
+from ..errors import VideoError
 from ..flow import FlowReader, Frame, Moment, flow_stream, with_flow, without_flow
+from ..text import counted, shown
 from ..video import Video
 from .clips import centre_crop, flow_clip, looped, rgb_clip, sliding, windows
 

@@ -16,12 +16,13 @@ from ..class_names import read_class_names
 from ..data import Dataset, Protocol, Sample, count_chosen, load_dataset, report_absent, report_missing, scored_part
 from ..defaults import FLOW_BOUND, TEST_CLIPS
 from ..distributed import ALONE, choose_device, process_group
-from ..errors import VideoError, counted, shown
+from ..errors import VideoError
 from ..files import check_writable, make_folder, write_text
 from ..flow import flow_picture, flow_stream, jpeg
 from ..metrics import average_precision, class_accuracy, confusion, rank
 from ..prediction import TwoStream, load_model
 from ..scores import Scores, join, read_scores, write_scores
+from ..text import counted, shown
 from ..video import Video
 from .findings import Evaluation, Findings, assess, chosen_sentences, comparisons, means_over_splits
 from .report import Mistake, Report, write_confusion, write_per_class, write_report

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..defaults import STREAMS
-from ..errors import DatasetError, counted
+from ..errors import DatasetError
 from ..metrics import Metrics, MultiLabelMetrics, Paired, fuse, mcnemar, mean_over_splits, measure, measure_multi_label, rank
 from ..scores import Scores
+from ..text import counted
 from .report import NAMES, mcnemar_sentence
 from .scoring import Failure
 

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import shown, shown_class
-from ..files import write_text
+from ..files import write_csv, write_text
 from ..metrics import Metrics, MultiLabelMetrics, Paired
-from ..tables import write_csv
+from ..text import shown, shown_class
 
 NAMES = {"rgb": "RGB", "flow": "Flow", "two_stream": "Two-stream"}  # of what is measured, in the order it is listed
 SIGNIFICANCE = 0.05  # of McNemar's p-value, in words

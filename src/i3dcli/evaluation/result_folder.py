@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..distributed import Group
-from ..errors import I3DError, shown
+from ..errors import I3DError
 from ..files import held, make_folder
+from ..text import shown
 from .score_log import METRICS, has_record, log_files
 
 RESULTS = (METRICS, "scores.npz", "per_class.csv", "confusion.csv", "report.html")

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..distributed import Group
-from ..errors import I3DError, shown
+from ..errors import I3DError
 from ..files import make_folder
+from ..text import shown
 
 Logits = dict[str, NDArray[np.float32]]
 METRICS = "metrics.json"  # which an evaluation writes when it has come to its end

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from ..data import FULL, Clips, Dataset, Protocol, Sample, numbered_classes, renumbered
 from ..distributed import ALONE, Group
-from ..errors import DatasetError, VideoError, counted, shown
+from ..errors import DatasetError, VideoError
 from ..flow import FlowFolder
 from ..prediction import Tally, TwoStream
 from ..scores import Scores
+from ..text import counted, shown
 from ..threads import ahead
 from ..video import source_bytes
 from .score_log import Logits, ScoreLog

@@ -22,8 +22,9 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from ..defaults import TVL1
-from ..errors import I3DError, shown
+from ..errors import I3DError
 from ..stopping import StopFlag
+from ..text import shown
 
 try:
     from numba import config, njit, types

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import I3DError, VideoError, shown
+from ..errors import I3DError, VideoError
 from ..files import locked
+from ..text import shown
 from ..video import FLOW_SIDECAR, Found
 from .places import Place, candidates, lies_where, made_from
 from .stored import flow_names, frame_name, read_sidecar

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
-from ..errors import CheckpointError, memory_errors, shown
+from ..errors import CheckpointError, memory_errors
+from ..text import shown
 from ..threads import ahead, threaded_map
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from .. import __version__
 from ..defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
 from ..distributed import choose_device, own_device
-from ..errors import DatasetError, I3DError, VideoError, shown
+from ..errors import DatasetError, I3DError, VideoError
 from ..files import make_folder
+from ..text import shown
 from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
 from .claims import Claims, check_replaceable, is_flow
 from .compute import Frame, Moment, with_flow

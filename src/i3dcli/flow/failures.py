@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import I3DError, shown
+from ..errors import I3DError
 from ..files import atomic_write, locked
+from ..text import shown
 
 SEARCHED_LINES = 1000  # of a record of failures for one that is; others may be cut off
 

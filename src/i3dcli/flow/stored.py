@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..defaults import JPEG_QUALITY, TVL1, Preprocessing
-from ..errors import VideoError, shown
+from ..errors import VideoError
+from ..text import shown
 from ..threads import available_cores
 from ..video import FLOW_SIDECAR as SIDECAR
 from ..video import source_bytes

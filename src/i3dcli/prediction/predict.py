@@ -11,10 +11,10 @@ import numpy as np
 
 from ..data import Views
 from ..defaults import STREAMS, TOP_K
-from ..errors import DatasetError, I3DError, VideoError, as_unicode, shown, shown_class
+from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
 from ..scores import Scores, write_npz, write_scores
-from ..tables import csv_line, json_line
+from ..text import as_unicode, csv_line, json_line, shown, shown_class
 from ..video import Found, find_videos
 from .annotate import FlowPictures, annotated
 from .timeline_plot import plotted

@@ -28,8 +28,8 @@ from ..drawing import (
     ticks,
     write,
 )
-from ..errors import shown, shown_class
 from ..files import atomic_write
+from ..text import shown, shown_class
 
 if TYPE_CHECKING:
     from .two_stream import Prediction

@@ -18,9 +18,10 @@ from ..class_names import fault_in_names
 from ..data import FULL, Clips, Protocol, Views, Watcher, numbered_classes, windows
 from ..defaults import MODEL, STREAMS, TOP_K
 from ..distributed import choose_device
-from ..errors import CheckpointError, DatasetError, VideoWarning, memory_errors, shown
+from ..errors import CheckpointError, DatasetError, VideoWarning, memory_errors
 from ..flow import FlowReader
 from ..models import FEATURE_STRIDE, HEAD_POOL, I3D
+from ..text import shown
 
 LARGEST = 1e30  # of logits; the sums of such are finite, and no network that was trained comes near
 

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..data import Sample, byte_clip, centre_crop, flow_clip, looped, mirrored, random_crop, random_start
 from ..defaults import Preprocessing
-from ..errors import DatasetError, I3DError, VideoError, shown
+from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
 from ..stopping import SIGNALS
+from ..text import shown
 from ..video import Video
 
 MAX_TRIES = 32  # videos tried for one clip before giving up: so many unreadable ones in a row are no accident

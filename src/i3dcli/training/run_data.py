@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 from ..data import Dataset, Sample, labels_of, video_numbers
 from ..defaults import Preprocessing
 from ..distributed import Group, cores_per_process
-from ..errors import DatasetError, as_unicode, counted, shown
+from ..errors import DatasetError
 from ..flow import FlowFolder
+from ..text import as_unicode, counted, shown
 from .clip_loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
 from .options import TrainOptions
 

@@ -19,9 +19,9 @@ import torch
 from .. import __version__
 from ..checkpoints import read_all, read_tensors, read_weights, save_checkpoint, wrong
 from ..distributed import Group, restarted
-from ..errors import CheckpointError, I3DError, Malformed, shown
+from ..errors import CheckpointError, I3DError, Malformed
 from ..files import held, make_folder, remove_leftovers, write_text
-from ..tables import csv_text
+from ..text import csv_text, shown
 from .curves import write_curves
 from .options import EARLIER, TrainOptions, changed_options
 from .trainer import Learner

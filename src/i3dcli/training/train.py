@@ -23,12 +23,13 @@ from ..class_names import read_class_names
 from ..data import Dataset, for_training, load_dataset, report_absent, report_missing, with_validation
 from ..defaults import IN_CHANNELS, Preprocessing
 from ..distributed import choose_device, process_group
-from ..errors import DatasetError, I3DError, VideoError, counted, memory_errors, shown
+from ..errors import DatasetError, I3DError, VideoError, memory_errors
 from ..flow import FlowFolder, FlowReader
 from ..metrics import measure, measure_multi_label
 from ..models import I3D, LAYERS
 from ..prediction import load_stream
 from ..stopping import SIGNALS
+from ..text import counted, shown
 from .options import TrainOptions, changed_options, learning_rate
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run

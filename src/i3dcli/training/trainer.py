@@ -16,8 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data import rgb_from_bytes
 from ..distributed import Group
-from ..errors import I3DError, shown
+from ..errors import I3DError
 from ..models import BN_MOMENTUM, I3D, LAYERS
+from ..text import shown
 from .clip_loader import Batch
 from .options import TrainOptions
 

@@ -15,7 +15,8 @@ import av
 from av.stream import Disposition
 
 from ..defaults import FPS
-from ..errors import VideoError, shown
+from ..errors import VideoError
+from ..text import shown
 
 OTHERS = frozenset({"concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "tty", "vobsub"})  # read others
 PLAYLIST = re.compile(

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import DatasetError, shown
+from ..errors import DatasetError
 from ..file_names import frame_names, is_passed_over, is_video_name
 from ..lines import read_lines
+from ..text import shown
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)  # RFC 3986, section 3.1
 FLOW_SIDECAR = "flow.json"  # marks a folder of extracted flow

@@ -13,7 +13,7 @@ from typing import Any
 import av
 
 from ..defaults import FPS
-from ..errors import counted, shown
+from ..text import counted, shown
 from .containers import Clock, movie_seconds
 from .unread import Holes, unread_around
 

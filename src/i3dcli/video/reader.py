@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..defaults import FPS, SHORT_SIDE
-from ..errors import VideoError, VideoWarning, shown
+from ..errors import VideoError, VideoWarning
+from ..text import shown
 from .clock import timed
 from .containers import Clock, container_seconds, one_thread, open_container, packets, video_stream
 from .find import picture_paths

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from i3dcli.tables import csv_line, csv_text, json_line
+from i3dcli.text import csv_line, csv_text, json_line
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
