@@ -34,7 +34,7 @@ from i3dcli.prediction.two_stream import choose_device
 from i3dcli.training.clip_loader import Batch, ClipDataset, Draws, load_batches
 from i3dcli.training.options import TrainOptions
 from i3dcli.training.trainer import Learner
-from i3dcli.video.reader import VideoWriter
+from i3dcli.video.writer import VideoWriter
 
 BATCH = 4
 

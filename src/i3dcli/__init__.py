@@ -28,14 +28,28 @@ if TYPE_CHECKING:
     from .video import read_video as read_video
 
 _HOMES = {
-    "checkpoints.checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "checkpoints.checkpoint": (
+        "load_checkpoint",
+        "save_checkpoint",
+    ),
     "checkpoints.convert": ("convert",),
-    "checkpoints.inflate": ("inflate_googlenet", "inflate_state_dict"),
+    "checkpoints.inflate": (
+        "inflate_googlenet",
+        "inflate_state_dict",
+    ),
     "checkpoints.zoo": ("available_models",),
-    "errors": ("CheckpointError", "DatasetError", "I3DError", "VideoError", "VideoWarning"),
+    "errors": (
+        "CheckpointError",
+        "DatasetError",
+        "I3DError",
+        "VideoError",
+        "VideoWarning",
+    ),
     "flow.compute": ("compute_flow",),
     "models.i3d": ("I3D",),
-    "prediction.two_stream": ("Prediction", "TwoStream", "load_model"),
+    "prediction.load": ("load_model",),
+    "prediction.prediction": ("Prediction",),
+    "prediction.two_stream": ("TwoStream",),
     "video.reader": ("read_video",),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -133,7 +133,7 @@ def test_a_current_folder_that_is_gone_is_one_line(monkeypatch):
 @pytest.mark.parametrize(
     ("where", "arguments", "kept"),
     [
-        ("prediction.two_stream.load_model", ["predict", "v"], "nothing is predicted yet"),
+        ("prediction.load.load_model", ["predict", "v"], "nothing is predicted yet"),
         ("prediction.two_stream.TwoStream.views", ["predict", "v"], "0 videos predicted and printed; nothing else is kept"),
         ("data.views.Views.timeline", ["predict", "v", "--timeline"], "0 windows predicted and printed; nothing else is kept"),
         ("flow.extract.extract_videos", ["extract-flow", "v", "--out", "o"], "0 extracted; run it again to go on"),

@@ -17,7 +17,7 @@ from i3dcli.defaults import STREAMS
 from i3dcli.evaluation.evaluate import as_report
 from i3dcli.evaluation.findings import Evaluation, as_table, assess, sweep_table
 from i3dcli.evaluation.report import as_data, write_confusion, write_per_class
-from i3dcli.prediction import two_stream
+from i3dcli.prediction import load
 from i3dcli.prediction.two_stream import TwoStream
 from i3dcli.scores import Scores
 from i3dcli.text import shown, shown_class
@@ -37,7 +37,7 @@ def run(quick, quick_model, monkeypatch):
     """`i3d predict` with a model each of whose classes has a hostile name of its own."""
     labels = [f"{HOSTILE}{i}" for i in range(10)]
     model = TwoStream(quick_model.nets, name="\x1b[31m\n.pt", labels=labels, device=torch.device("cpu"))
-    monkeypatch.setattr(two_stream, "load_model", lambda *arguments, **how: model)
+    monkeypatch.setattr(load, "load_model", lambda *arguments, **how: model)
     return predicting(quick)
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from i3dcli import VideoError
-from i3dcli.flow.stored import FlowFolder, FlowReader, FlowWriter, dequantise, flow_picture, quantise
+from i3dcli.flow.formats import dequantise, quantise
+from i3dcli.flow.stored import FlowFolder, FlowReader, FlowWriter
+from i3dcli.flow.visualize import flow_picture
 
 
 def smooth_flows(count=3, height=40, width=56):

@@ -11,7 +11,7 @@ from media import moving, texture, write_video
 from i3dcli import VideoError
 from i3dcli.cli.main import main
 from i3dcli.prediction.annotate import BARS, FlowPictures, annotated, draw_panel
-from i3dcli.prediction.two_stream import Prediction
+from i3dcli.prediction.prediction import Prediction
 from i3dcli.video.reader import Video
 
 

@@ -15,8 +15,9 @@ from media import moving, write_video
 import i3dcli
 from i3dcli import I3DError
 from i3dcli.cli.main import main
+from i3dcli.prediction.prediction import Prediction
 from i3dcli.prediction.timeline_plot import BAND, COLOURS, LEFT, OTHER, RIGHT, SIZE, Times, chosen_classes, plotted, spans
-from i3dcli.prediction.two_stream import Prediction, TwoStream
+from i3dcli.prediction.two_stream import TwoStream
 
 PARTS = (30, 26, 34)  # frames of the film's parts
 CHANGES = (30, 56)

@@ -542,7 +542,7 @@ def test_what_cannot_be_trained_on_is_one_line(motions, tmp_path, monkeypatch, t
 
 def test_weights_of_the_other_stream_are_one_line(checkpoints, motions, tmp_path):
     result = train(motions, "--width", "1", "--init", checkpoints["flow"], "--out", tmp_path / "run")
-    text = f"wrong stream: {checkpoints['flow']}: got flow weights, expected rgb; train with --stream flow"
+    text = f"wrong stream: {checkpoints['flow']}: got flow weights, expected rgb; give rgb weights, or use these"
     one_line(result, 1, text)
 
 

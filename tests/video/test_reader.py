@@ -8,8 +8,9 @@ import torch
 from media import moving, numbered, numbers, rotate, texture, write_audio, write_video
 
 from i3dcli import VideoError, read_video
-from i3dcli.video.reader import Video, VideoWriter, scaled_rgb, scaled_size
+from i3dcli.video.reader import Video, scaled_rgb, scaled_size
 from i3dcli.video.seeking import NoEntryError
+from i3dcli.video.writer import VideoWriter
 
 LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .convert import convert as convert
     from .inflate import inflate_googlenet as inflate_googlenet
     from .inflate import inflate_state_dict as inflate_state_dict
+    from .load import load_streams as load_streams
     from .networks import split_key as split_key
     from .tensors import read_all as read_all
     from .weight_files import read_weights as read_weights
@@ -25,6 +26,7 @@ _HOMES = {
     "checkpoint": ("load_checkpoint", "read_tensors", "save_checkpoint", "wrong"),
     "convert": ("convert",),
     "inflate": ("inflate_googlenet", "inflate_state_dict"),
+    "load": ("load_streams",),
     "networks": ("split_key",),
     "tensors": ("read_all",),
     "weight_files": ("read_weights",),

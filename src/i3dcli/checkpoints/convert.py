@@ -12,12 +12,11 @@ from ..class_names import fault_in_names
 from ..defaults import STREAMS
 from ..errors import CheckpointError, I3DError
 from ..files import check_writable
-from ..models import I3D
-from ..prediction import load_stream
 from ..text import counted, shown
-from . import zoo
-from .checkpoint import load_checkpoint, save_checkpoint, write_torch
+from .checkpoint import save_checkpoint, write_torch
+from .load import load_streams
 from .networks import split_key
+from .zoo import model_named
 
 LAYOUTS = ("i3d", "pytorch-i3d")
 
@@ -44,8 +43,11 @@ def convert(
     check_writable(dst, others=[split_key(src)[0]])
     if not overwrite and os.path.lexists(dst):
         raise I3DError(f"cannot write: {shown(dst)}: a file is there; give another name, or overwrite=True")
-    net, known = load_named(src, stream)
-    names = known if classes is None else tuple(classes)
+    model = model_named(src)
+    if stream is None and model is not None and len(model.streams) > 1:
+        raise CheckpointError(f"two streams: {model.name}: expected one; give stream='rgb' or stream='flow'")
+    (net,) = load_streams(src, None if stream is None else (stream,)).values()
+    names = net.classes if classes is None else tuple(classes)
     if names is not None and len(names) != net.num_classes:
         raise CheckpointError(f"wrong classes: {shown(src)}: got {counted(len(names), 'name')}, expected {net.num_classes}")
     if names is not None and (fault := fault_in_names(names)):
@@ -61,16 +63,3 @@ def convert(
         raise CheckpointError(
             f"no such layout: {shown(src)}: got width {net.width:g}; pytorch-i3d's network has 1; use {LAYOUTS[0]}"
         )
-
-
-def load_named(src: str | Path, stream: str | None) -> tuple[I3D, tuple[str, ...] | None]:
-    """The network that `src` names, and the names of its classes where they are known."""
-    model = zoo.model_named(src)
-    if model is None:
-        net = load_checkpoint(src) if stream is None else load_stream(src, stream, remedy="ask for stream=")
-        return net, net.classes
-    if stream is None and len(model.streams) > 1:
-        raise CheckpointError(f"two streams: {model.name}: expected one; give stream='rgb' or stream='flow'")
-    (path,) = zoo.fetch(model, (stream or model.streams[0],)).values()
-    net = load_checkpoint(path)
-    return net, model.classes() or net.classes

@@ -118,10 +118,11 @@ def predict(
     check_flow_stream(model, {"--flow-dir": flow_dir, "--show-flow": over_time["show_flow"]})
     timeline = timeline_from_options(model, top_k=top_k, overwrite=overwrite, **over_time)
     from ..prediction import predict as verb
+    from ..prediction import records
 
-    show = partial(verb.as_json if json else verb.as_csv if csv else verb.as_table, timeline=timeline is not None)
+    show = partial(records.as_json if json else records.as_csv if csv else records.as_table, timeline=timeline is not None)
     if csv:
-        say(",".join(verb.csv_fields(timeline=timeline is not None)))
+        say(",".join(records.csv_fields(timeline=timeline is not None)))
     failed = False
     wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
     count = 0

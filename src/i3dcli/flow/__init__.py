@@ -15,14 +15,29 @@ if TYPE_CHECKING:
     from .compute import without_flow as without_flow
     from .extract import FlowOptions as FlowOptions
     from .extract import Outcome as Outcome
+    from .formats import jpeg as jpeg
     from .stored import FlowFolder as FlowFolder
     from .stored import FlowReader as FlowReader
-    from .stored import flow_picture as flow_picture
-    from .stored import jpeg as jpeg
+    from .visualize import flow_picture as flow_picture
 
 _HOMES = {
-    "compute": ("Frame", "Moment", "compute_flow", "flow_stream", "with_flow", "without_flow"),
-    "extract": ("FlowOptions", "Outcome"),
-    "stored": ("FlowFolder", "FlowReader", "flow_picture", "jpeg"),
+    "compute": (
+        "Frame",
+        "Moment",
+        "compute_flow",
+        "flow_stream",
+        "with_flow",
+        "without_flow",
+    ),
+    "extract": (
+        "FlowOptions",
+        "Outcome",
+    ),
+    "formats": ("jpeg",),
+    "stored": (
+        "FlowFolder",
+        "FlowReader",
+    ),
+    "visualize": ("flow_picture",),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

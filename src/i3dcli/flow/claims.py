@@ -21,8 +21,9 @@ from ..errors import I3DError, VideoError
 from ..files import locked
 from ..text import shown
 from ..video import FLOW_SIDECAR, Found
+from .formats import flow_names, frame_name
 from .places import Place, candidates, lies_where, made_from
-from .stored import flow_names, frame_name, read_sidecar
+from .stored import read_sidecar
 
 MARK = ".i3d"  # in a folder to work in, which tells that it is ours
 FLOW_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|flow\.(zip|npy|json)")

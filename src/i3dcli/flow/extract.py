@@ -28,8 +28,10 @@ from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
 from .claims import Claims, check_replaceable, is_flow
 from .compute import Frame, Moment, with_flow
 from .failures import Failures
+from .formats import QUANTISED, ZERO_LEVEL
 from .places import Place, made_from, path_hash, places, source_record
-from .stored import LARGEST_FLOW, QUANTISED, ZERO_LEVEL, FlowWriter, flow_picture, of_another_video, read_sidecar
+from .stored import LARGEST_FLOW, FlowWriter, of_another_video, read_sidecar
+from .visualize import flow_picture
 
 STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; elsewhere: another process is on it
 

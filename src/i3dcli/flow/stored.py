@@ -32,34 +32,10 @@ from ..text import shown
 from ..threads import available_cores
 from ..video import FLOW_SIDECAR as SIDECAR
 from ..video import source_bytes
+from .formats import QUANTISED, ZIP_TIME, dequantise, flo, flow_names, frame_name, jpeg, quantise, read_flo
 from .places import candidates, made_from
 
-QUANTISED = ("jpg", "zip")
 LARGEST_FLOW = 65504.0  # pixels per frame, the largest number of float16
-ZERO_LEVEL = 128  # of 255, where a flow of zero lands: denseflow's cvRound(127.5), half to even
-FLO_MAGIC = np.float32(202021.25)  # Middlebury's "PIEH"
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same for every file, so that equal flow makes equal archives
-
-
-def quantise(flow: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
-    """Pixels per frame → levels 0 … 255 for -bound … bound, clamped and rounded as denseflow and mmaction2 do."""
-    levels = np.rint((np.clip(flow, -bound, bound) + bound) * (255 / (2 * bound)))
-    return np.asarray(levels, np.uint8)
-
-
-def dequantise(levels: NDArray[np.uint8], bound: float) -> NDArray[np.float32]:
-    """Levels → pixels per frame, the linear inverse: 0 is -bound, 255 is bound; zero flow comes back as bound/255."""
-    return levels.astype(np.float32) * np.float32(2 * bound / 255) - np.float32(bound)
-
-
-def flow_names(format: str, number: int) -> tuple[str, ...]:
-    """The names of what holds flow `number`, from 1, in its folder, or of a zip in the archive; npy has one file for all."""
-    return (f"flow_{number:05d}.flo",) if format == "flo" else (f"flow_x_{number:05d}.jpg", f"flow_y_{number:05d}.jpg")
-
-
-def frame_name(number: int) -> str:
-    """The name of frame `number`, from 1."""
-    return f"img_{number:05d}.jpg"
 
 
 class FlowWriter:
@@ -280,31 +256,3 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise VideoError(f"damaged flow: {shown(folder)}: {SIDECAR} is no record; remove that folder and extract it again")
     return content
-
-
-def jpeg(picture: NDArray[np.uint8], quality: int) -> bytes:
-    """A grey (H,W) or BGR (H,W,3) picture as JPEG."""
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return data.tobytes()
-
-
-def flo(flow: NDArray[np.float32]) -> bytes:
-    """A flow (2,H,W) in Middlebury's format: a magic number, width, height, then (x, y) of each pixel, little-endian."""
-    _, height, width = flow.shape
-    return FLO_MAGIC.tobytes() + np.array([width, height], "<i4").tobytes() + flow.transpose(1, 2, 0).astype("<f4").tobytes()
-
-
-def read_flo(data: bytes) -> NDArray[np.float32]:
-    """The flow (2,H,W) in a file of Middlebury's format. Raises ValueError."""
-    if data[:4] != FLO_MAGIC.tobytes() or len(data) < 12:
-        raise ValueError("no .flo file")
-    width, height = np.frombuffer(data, "<i4", 2, 4)
-    return np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1).copy()
-
-
-def flow_picture(flow: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
-    """A flow as an RGB picture (H,W,3) uint8: the hue is its direction, the colour's strength its length; white is still."""
-    length, angle = cv2.cartToPolar(flow[0], flow[1], angleInDegrees=True)
-    strength = np.clip(length / bound, 0, 1) * 255
-    hsv = np.stack([angle / 2, strength, np.full_like(strength, 255)], axis=-1)
-    return np.asarray(cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB), np.uint8)

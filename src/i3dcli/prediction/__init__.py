@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .load import load_model as load_model
     from .predict import Timeline as Timeline
-    from .predict import write_outputs as write_outputs
-    from .two_stream import Prediction as Prediction
+    from .prediction import Prediction as Prediction
+    from .records import write_outputs as write_outputs
     from .two_stream import Tally as Tally
     from .two_stream import TwoStream as TwoStream
-    from .two_stream import load_model as load_model
-    from .two_stream import load_stream as load_stream
 
 _HOMES = {
-    "predict": ("Timeline", "write_outputs"),
-    "two_stream": ("Prediction", "Tally", "TwoStream", "load_model", "load_stream"),
+    "load": ("load_model",),
+    "predict": ("Timeline",),
+    "prediction": ("Prediction",),
+    "records": ("write_outputs",),
+    "two_stream": (
+        "Tally",
+        "TwoStream",
+    ),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -20,7 +20,7 @@ from ..flow import Frame, Moment, flow_picture
 from ..video import Video, VideoWriter
 
 if TYPE_CHECKING:
-    from .two_stream import Prediction
+    from .prediction import Prediction
 
 FULL_COLOUR = 8.0  # pixels per frame, where the colour of flow is full
 INSET = 0.32  # of the picture's sides, at most, for the flow

@@ -32,7 +32,7 @@ from ..files import atomic_write
 from ..text import shown, shown_class
 
 if TYPE_CHECKING:
-    from .two_stream import Prediction
+    from .prediction import Prediction
 
 SIZE = (1600, 720)  # pixels, width and height
 LEFT, RIGHT, TOP, BOTTOM = 90, 1140, 96, 536  # pixels, of the axes

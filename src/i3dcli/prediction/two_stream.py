@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,96 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..checkpoints import load_checkpoint, zoo
-from ..class_names import fault_in_names
-from ..data import FULL, Clips, Protocol, Views, Watcher, numbered_classes, windows
-from ..defaults import MODEL, STREAMS, TOP_K
-from ..distributed import choose_device
-from ..errors import CheckpointError, DatasetError, VideoWarning, memory_errors
+from ..data import FULL, Clips, Protocol, Views, Watcher, windows
+from ..defaults import STREAMS
+from ..errors import CheckpointError, VideoWarning, memory_errors
 from ..flow import FlowReader
 from ..models import FEATURE_STRIDE, HEAD_POOL, I3D
 from ..text import shown
+from .prediction import Features, Prediction
 
 LARGEST = 1e30  # of logits; the sums of such are finite, and no network that was trained comes near
-
-
-@dataclass(frozen=True)
-class Features:
-    """Rows of 1024·width numbers, just before the classifier, and the seconds of the video that each row was pooled from.
-
-    A row pools two feature steps of 8 frames each; rows follow each other by one step. (R,D) float32, (R,), (R,) float64.
-    """
-
-    rows: NDArray[np.float32]
-    start_seconds: NDArray[np.float64]
-    end_seconds: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of a video, or of one window of it.
-
-    Logits are (K,) float32; those of a stream that did not run are None.
-    """
-
-    video: str
-    model: str
-    device: str
-    labels: tuple[str, ...]
-    num_frames: int
-    fps: float
-    damaged_frames: int  # of the file, that could not be decoded, or not whole; of a window, since the one before
-    stream_logits: Mapping[str, Tensor]
-    features: Mapping[str, Features]  # by stream; empty unless asked for
-    start_seconds: float = 0.0
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        return tuple(self.stream_logits)
-
-    @property
-    def duration_seconds(self) -> float:
-        return self.num_frames / self.fps
-
-    @property
-    def first_frame(self) -> int:
-        return round(self.start_seconds * self.fps)
-
-    @property
-    def end_frame(self) -> int:
-        """The first one after the window."""
-        return self.first_frame + self.num_frames
-
-    @property
-    def end_seconds(self) -> float:
-        return self.end_frame / self.fps
-
-    @property
-    def rgb_logits(self) -> Tensor | None:
-        return self.stream_logits.get("rgb")
-
-    @property
-    def flow_logits(self) -> Tensor | None:
-        return self.stream_logits.get("flow")
-
-    @property
-    def logits(self) -> Tensor:
-        """Fused logits: the mean of the streams', with equal weight; paper, section 2.4."""
-        return torch.stack(list(self.stream_logits.values())).mean(0)
-
-    @property
-    def probabilities(self) -> Tensor:
-        return self.logits.softmax(0)
-
-    def top_indices(self, k: int = TOP_K) -> list[int]:
-        """The k most probable classes, best first; all of them where there are fewer."""
-        if k < 1:
-            raise ValueError(f"expected at least one class, got {k = }")
-        return self.logits.topk(min(k, len(self.logits))).indices.tolist()
-
-    def top(self, k: int = TOP_K) -> list[tuple[str, float]]:
-        """The k most probable labels with their probabilities, best first."""
-        return [(self.labels[i], float(self.probabilities[i])) for i in self.top_indices(k)]
 
 
 class TwoStream:
@@ -273,85 +191,3 @@ class Tally:
                 f"predictions are not finite: {shown(self.name)}: got NaN or infinity; the weights are broken, train "
                 "them again or get others"
             )
-
-
-def load_model(
-    name: str | None = None,
-    *,
-    rgb: str | Path | None = None,
-    flow: str | Path | None = None,
-    streams: Sequence[str] | None = None,
-    device: str | torch.device | None = None,
-    labels: Sequence[str] | None = None,
-) -> TwoStream:
-    """A model ready to predict: one of the zoo by `name` (default: kinetics400), or from checkpoint files `rgb` and `flow`.
-
-    Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream, and their paths are the
-    model's name. `streams` limits what is loaded; by default it is all there is. `device=None` picks CUDA if there is one.
-    `labels` replaces the names of the classes. Raises CheckpointError, and DatasetError for labels that do not fit.
-    """
-    chosen = choose_device(device)
-    files = {stream: str(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
-    if files and name is not None:
-        raise ValueError(f"expected a model's name or files, got both: {name = }, {rgb = }, {flow = }")
-    paths: Mapping[str, str | Path]
-    if files:
-        paths = {stream: path for stream, path in files.items() if streams is None or stream in streams}
-        title, known = " + ".join(map(str, paths.values())), None
-    else:
-        model = zoo.find_model(MODEL if name is None else name)
-        paths, title, known = zoo.fetch(model, streams), model.name, model.classes()
-    if not paths or not set(streams or ()) <= set(paths):
-        raise ValueError(f"expected a file for each stream, got {streams = }, {rgb = }, {flow = }")
-    nets = {stream: load_stream(path, stream) for stream, path in paths.items()}
-    align_classes(nets)
-    check_pair(nets, paths)
-    num_classes = next(iter(nets.values())).num_classes
-    names = labels if labels is not None else known or next((net.classes for net in nets.values() if net.classes), None)
-    if names is None:
-        names = numbered_classes(num_classes)
-    if fault := fault_in_names(names if isinstance(names, str) else list(names)):
-        raise DatasetError(f"wrong labels: {shown(title)}: got {fault}; give each class a name of its own")
-    if len(names) != num_classes:
-        raise DatasetError(
-            f"wrong labels: {shown(title)}: got {len(names)} labels, expected {num_classes}, one for each class of the model; "
-            "give the list that it was trained with"
-        )
-    return TwoStream(nets, name=title, labels=names, device=chosen)
-
-
-def load_stream(path: str | Path, stream: str, *, remedy: str = "give them with --") -> I3D:
-    """The checkpoint at `path`; raises CheckpointError if it is not of that stream, with the option to use as remedy."""
-    net = load_checkpoint(path)
-    if net.stream != stream:
-        raise CheckpointError(f"wrong stream: {shown(path)}: got {net.stream} weights, expected {stream}; {remedy}{net.stream}")
-    return net
-
-
-def align_classes(nets: Mapping[str, I3D]) -> None:
-    """Put the classes of the flow stream in the order of RGB's, where both have the same names."""
-    if len(nets) < 2:
-        return
-    names, there, head = nets["rgb"].classes, nets["flow"].classes, nets["flow"].logits.conv3d
-    if names and there and names != there and sorted(names) == sorted(there) and head.bias is not None:
-        order = [there.index(name) for name in names]
-        head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
-        nets["flow"].classes = names
-
-
-def check_pair(nets: Mapping[str, I3D], paths: Mapping[str, str | Path]) -> None:
-    """Raise CheckpointError unless two streams have the same classes and look at the same pictures."""
-    if len(nets) < 2:
-        return
-    rgb, flow = nets["rgb"], nets["flow"]
-    pair = f"{shown(paths['rgb'])} and {shown(paths['flow'])}"
-    if rgb.num_classes != flow.num_classes or (rgb.classes and flow.classes and rgb.classes != flow.classes):
-        raise CheckpointError(
-            f"streams do not match: {pair}: got {rgb.num_classes} and {flow.num_classes} classes of other names; "
-            "expected two streams trained on the same classes"
-        )
-    seen = [(net.preprocessing.fps, net.preprocessing.short_side, net.preprocessing.crop) for net in (rgb, flow)]
-    if seen[0] != seen[1]:
-        raise CheckpointError(
-            f"streams do not match: {pair}: got (fps, short side, crop) {seen[0]} and {seen[1]}; expected the same"
-        )

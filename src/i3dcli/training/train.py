@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..checkpoints import zoo
+from ..checkpoints import load_streams
 from ..class_names import read_class_names
 from ..data import Dataset, for_training, load_dataset, report_absent, report_missing, with_validation
 from ..defaults import IN_CHANNELS, Preprocessing
@@ -27,7 +27,6 @@ from ..errors import DatasetError, I3DError, VideoError, memory_errors
 from ..flow import FlowFolder, FlowReader
 from ..metrics import measure, measure_multi_label
 from ..models import I3D, LAYERS
-from ..prediction import load_stream
 from ..stopping import SIGNALS
 from ..text import counted, shown
 from .options import TrainOptions, changed_options, learning_rate
@@ -222,7 +221,7 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D
     if options.init is None:
         net = I3D(len(dataset.classes), IN_CHANNELS[options.stream], width=options.width)
     else:
-        net = load_stream(initial_weights(options.init, options.stream), options.stream, remedy="train with --stream ")
+        net = load_streams(options.init, (options.stream,))[options.stream]
         if net.num_classes != len(dataset.classes) or net.classes not in (None, dataset.classes):
             note(
                 f"Note: new head: {shown(options.init)} has {net.num_classes} classes, other than these {len(dataset.classes)}"
@@ -234,12 +233,6 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D
     if options.flow_dir is not None:
         net.preprocessing = with_flow_as_stored(net.preprocessing, dataset, options, note=note)
     return net
-
-
-def initial_weights(name: str, stream: str) -> str | Path:
-    """The file of `--init`: a path, or the stream of a model in the zoo."""
-    model = zoo.model_named(name)
-    return name if model is None else zoo.fetch(model, (stream,))[stream]
 
 
 def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .find import videos_below as videos_below
     from .find import without_suffix as without_suffix
     from .reader import Video as Video
-    from .reader import VideoWriter as VideoWriter
     from .reader import read_video as read_video
+    from .writer import VideoWriter as VideoWriter
 
 _HOMES = {
     "find": (
@@ -32,6 +32,10 @@ _HOMES = {
         "videos_below",
         "without_suffix",
     ),
-    "reader": ("Video", "VideoWriter", "read_video"),
+    "reader": (
+        "Video",
+        "read_video",
+    ),
+    "writer": ("VideoWriter",),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -8,7 +8,6 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -29,8 +28,6 @@ from .seeking import MAX_GAP_SECONDS, NOWHERE, Entry, EntryPoints, NoEntryError,
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 # Since PyAV 17 each scaled frame has threads of its own, and a forked process that clears it away waits for them for ever.
 SCALING_THREADS = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-MAX_ENCODED_SIDE = 16384  # pixels; libx264
-X264 = {"crf": "18", "x264-params": "mbtree=0"}  # with mbtree, the same frames become other bytes now and then
 ESTIMATE_SLACK = 2  # frames, by which a header's duration may be off
 
 
@@ -269,34 +266,6 @@ def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, i
     """(height, width) with the shorter side `short_side`, if there is one, and the other rounded to keep the aspect ratio."""
     scale = 1 if short_side is None else short_side / min(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-class VideoWriter:
-    """Encodes RGB frames (H,W,3) uint8 into an .mp4; a context manager, which completes the file when it ends."""
-
-    def __init__(self, path: str | Path, *, fps: float):
-        self.container = av.open(f"file:{os.fspath(path)}", "w", format="mp4")
-        self.fps = Fraction(fps).limit_denominator(1001)
-        self.stream: av.VideoStream | None = None
-
-    def write(self, frame: NDArray[np.uint8]) -> None:
-        """Append a frame; an odd last row or column is left out, as the codec wants even sizes. Raises VideoError."""
-        height, width = (n // 2 * 2 for n in frame.shape[:2])
-        if not 2 <= min(height, width) <= max(height, width) <= MAX_ENCODED_SIDE:
-            raise VideoError(f"cannot encode video: got {width}x{height} pixels, expected sides from 2 to {MAX_ENCODED_SIDE}")
-        if self.stream is None:
-            self.stream = self.container.add_stream("libx264", rate=self.fps, options=X264)
-            self.stream.height, self.stream.width, self.stream.pix_fmt = height, width, "yuv420p"
-        picture = np.ascontiguousarray(frame[:height, :width])
-        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.stream is not None:
-            self.container.mux(self.stream.encode(None))
-        self.container.close()
 
 
 def read_video(path: str | Path, *, fps: float | None = FPS, short_side: int = SHORT_SIDE) -> torch.Tensor:
