@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .checkpoints import available_models as available_models
-    from .checkpoints import convert as convert
     from .checkpoints import inflate_googlenet as inflate_googlenet
     from .checkpoints import inflate_state_dict as inflate_state_dict
     from .checkpoints import load_checkpoint as load_checkpoint
     from .checkpoints import save_checkpoint as save_checkpoint
+    from .checkpoints.convert import convert as convert
     from .errors import CheckpointError as CheckpointError
     from .errors import DatasetError as DatasetError
     from .errors import I3DError as I3DError

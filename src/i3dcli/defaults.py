@@ -24,6 +24,8 @@ FLOW_BOUND = 20.0  # pixels per frame, where flow is clamped before scaling to [
 FLOW_ALGORITHM = "tvl1"  # [paper] 2.5
 FLOW_ALGORITHMS = (FLOW_ALGORITHM, "dis", "farneback")
 FLOW_FORMATS = ("jpg", "zip", "npy", "flo")  # the first is what mmaction2 and TSN read
+DATASET_FORMATS = ("folder", "list", "ucf101", "hmdb51", "kinetics", "charades")  # the layouts of labelled videos
+TEST_PART = "test"  # what --val-fraction was of runs that validated on a part called so
 JPEG_QUALITY = 95  # OpenCV's default
 
 MODEL = "kinetics400"  # the zoo's name of the weights used when none are named

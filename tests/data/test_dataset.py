@@ -8,7 +8,8 @@ import pytest
 
 from i3dcli import DatasetError
 from i3dcli.class_names import read_class_names
-from i3dcli.data.dataset import FORMATS, load_dataset, report_absent, report_missing, scored_part, with_validation
+from i3dcli.data.dataset import READERS, load_dataset, report_absent, report_missing, scored_part, with_validation
+from i3dcli.defaults import DATASET_FORMATS
 
 
 @pytest.fixture(autouse=True)
@@ -490,7 +491,7 @@ def test_what_is_wrong_with_charades_is_said(tmp_path):
 
 
 def test_what_is_no_dataset_is_said(tmp_path):
-    assert FORMATS == ("folder", "list", "ucf101", "hmdb51", "kinetics", "charades")
+    assert tuple(READERS) == DATASET_FORMATS
     assert error(tmp_path / "x") == "no such path: x: expected a folder of classes, a list, or annotations; give one"
     formats = "folder, list, ucf101, hmdb51, kinetics, charades"
     assert error(make(tmp_path, "a.mp4", "b.mp4")) == (
@@ -509,7 +510,7 @@ def test_an_option_that_would_do_nothing_is_refused(tmp_path):
     assert error(tmp_path, split=2) == text.format("--split")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", DATASET_FORMATS)
 def test_a_source_that_is_not_of_the_format_given_is_refused(tmp_path, format):
     make(tmp_path, "a.mp4")
     assert error(tmp_path, format=format)

@@ -626,7 +626,7 @@ def test_bad_input_is_one_line(split, quick, weights, streams, tmp_path):
     one_line(
         score(split.path, "--rgb", quick["flow"], "--device", "cpu"),
         1,
-        f"wrong stream: {quick['flow']}: got flow weights, expected rgb; give them with --flow",
+        f"wrong stream: {quick['flow']}: got flow weights, expected rgb; give rgb weights, or use these for the flow stream",
     )
     (tmp_path / "empty.txt").touch()
     result = score(tmp_path / "empty.txt", *weights)

@@ -3,8 +3,8 @@ from dataclasses import asdict, fields
 import pytest
 from click.testing import CliRunner
 
-from i3dcli.cli.common import TRAIN_OPTIONS
 from i3dcli.cli.main import main
+from i3dcli.cli.train import TRAIN_OPTIONS
 from i3dcli.training.options import CLIPS_PER_STEP, RECIPES, TrainOptions, changed_options, learning_rate, with_recipe
 
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .checkpoint import read_tensors as read_tensors
     from .checkpoint import save_checkpoint as save_checkpoint
     from .checkpoint import wrong as wrong
-    from .convert import convert as convert
     from .inflate import inflate_googlenet as inflate_googlenet
     from .inflate import inflate_state_dict as inflate_state_dict
     from .load import load_streams as load_streams
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "checkpoint": ("load_checkpoint", "read_tensors", "save_checkpoint", "wrong"),
-    "convert": ("convert",),
     "inflate": ("inflate_googlenet", "inflate_state_dict"),
     "load": ("load_streams",),
     "networks": ("split_key",),

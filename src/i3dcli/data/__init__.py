@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .clips import random_start as random_start
     from .clips import rgb_from_bytes as rgb_from_bytes
     from .clips import windows as windows
-    from .dataset import FORMATS as FORMATS
     from .dataset import Dataset as Dataset
     from .dataset import Sample as Sample
     from .dataset import labels_of as labels_of
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from .dataset import scored_part as scored_part
     from .dataset import with_validation as with_validation
     from .folders_and_lists import numbered_classes as numbered_classes
-    from .holdout import TEST_PART as TEST_PART
     from .holdout import for_training as for_training
     from .views import FULL as FULL
     from .views import Clips as Clips
@@ -52,7 +50,6 @@ _HOMES = {
     ),
     "dataset": (
         "Dataset",
-        "FORMATS",
         "Sample",
         "labels_of",
         "load_dataset",
@@ -63,7 +60,7 @@ _HOMES = {
         "with_validation",
     ),
     "folders_and_lists": ("numbered_classes",),
-    "holdout": ("TEST_PART", "for_training"),
+    "holdout": ("for_training",),
     "views": ("Clips", "FULL", "Protocol", "Views", "Watcher"),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..class_names import distinct
+from ..defaults import DATASET_FORMATS
 from ..errors import DatasetError
 from ..file_names import is_debris
 from ..files import check_is_file
@@ -43,7 +44,7 @@ class Sample:
 class Dataset:
     """The samples of a source by part, and the names of their classes."""
 
-    format: str  # one of FORMATS
+    format: str  # one of DATASET_FORMATS
     classes: tuple[str, ...]
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]  # empty where the source has one part only
@@ -86,7 +87,6 @@ READERS = {  # the later, the more particular: detection starts from the end
     "kinetics": Format(is_kinetics, read_kinetics),
     "charades": Format(is_charades, read_charades),
 }
-FORMATS = tuple(READERS)
 
 
 def load_dataset(
@@ -118,7 +118,7 @@ def load_dataset(
     format = detect(path) if detected else format
     if format not in READERS:
         raise DatasetError(
-            f"unknown format: {shown(path)}: got {shown(format)!r}, expected auto or one of {', '.join(FORMATS)}"
+            f"unknown format: {shown(path)}: got {shown(format)!r}, expected auto or one of {', '.join(DATASET_FORMATS)}"
         )
     unused = {
         "--first-label": first_label is not None and format != "list",
@@ -163,7 +163,7 @@ def detect(path: Path) -> str:
         else "a video"
     )
     raise DatasetError(
-        f"no dataset: {shown(path)}: got {held}, expected one of {', '.join(FORMATS)}; "
+        f"no dataset: {shown(path)}: got {held}, expected one of {', '.join(DATASET_FORMATS)}; "
         "give a folder with a folder of videos for each class, or a list of paths and labels"
     )
 

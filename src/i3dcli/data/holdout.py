@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from ..defaults import TEST_PART
 from ..errors import DatasetError
 from ..text import counted, shown
 from .dataset import Dataset, Sample
 
 FRACTION = 0.1  # of the training videos, where the source has no other part than a test list
-TEST_PART = "test"  # in place of a fraction: the test part itself, as runs did before there was one
+
 UNLABELLED = -1  # in place of the classes of a video that shows none
 GROUPS = (  # names of videos of which several are of one recording; the group tells it
     re.compile(r"(.+_g[0-9]+)_c[0-9]+"),  # UCF-101: v_<class>_g<recording>_c<clip>

@@ -7,8 +7,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..data import TEST_PART
-from ..defaults import DROPOUT
+from ..defaults import DROPOUT, TEST_PART
 
 SCHEDULES = ("cosine", "step", "plateau")
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -1,0 +1,47 @@
+"""`i3d inflate`: 2D ImageNet weights → an I3D to train."""
+
+from __future__ import annotations
+
+import click
+
+from .. import defaults
+from .common import CLASSES, NAME, check_outputs
+from .gate import say
+
+
+@click.command()
+@click.argument("source", type=NAME)
+@click.option("--out", required=True, type=NAME, metavar="FILE", help="Where the checkpoint is written.")
+@click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Input of the I3D.")
+@click.option("--num-classes", type=CLASSES, metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
+@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes: text, JSON or CSV.")
+@click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it is there already.")
+def inflate(
+    source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool, overwrite: bool
+) -> None:
+    """Turn the 2D ImageNet weights at SOURCE (torchvision's GoogLeNet) into an I3D to train, with a new random head.
+
+    Prints which filter became which, and how far activations on a still video are from the 2D network's.
+
+    \b
+    Examples:
+      i3d inflate googlenet.pth --out rgb.pt
+      i3d inflate googlenet.pth --out flow.pt --stream flow --classes labels.txt
+    """
+    if classes is not None and num_classes is not None:
+        raise click.UsageError("--classes and --num-classes name the classes twice; give one or the other.")
+    check_outputs(out, inputs=[source, classes], overwrite=overwrite)
+    from ..checkpoints import find_model, save_checkpoint
+    from ..checkpoints import inflate as verb
+    from ..class_names import read_class_names
+
+    names = None
+    if classes is not None:
+        names = read_class_names(classes)
+    elif num_classes is None:
+        names = find_model(defaults.MODEL).classes()
+    count = num_classes or len(names or ())
+    result = verb.inflate_checkpoint(source, stream=stream, num_classes=count, classes=names, rescale=not no_rescale)
+    save_checkpoint(result.net, out, overwrite=overwrite)
+    say(result.as_table())
