@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 
 import i3dcli
 from i3dcli.data.dataset import Sample
-from i3dcli.defaults import Preprocessing
 from i3dcli.distributed import ALONE, cores_per_process
 from i3dcli.models.i3d import MaxPool3d, Unit3D, same_padding
+from i3dcli.models.preprocessing import Preprocessing
 from i3dcli.prediction.two_stream import choose_device
 from i3dcli.training.clip_loader import Batch, ClipDataset, Draws, load_batches
 from i3dcli.training.options import TrainOptions

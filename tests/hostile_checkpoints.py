@@ -21,7 +21,7 @@ import torch
 from mutations import CHANGES, WEIGHTS
 
 from i3dcli import I3D, save_checkpoint
-from i3dcli.defaults import Preprocessing
+from i3dcli.models.preprocessing import Preprocessing
 
 WIDTH = 2 / 64  # of the first layer, two channels
 SEEN = {"short_side": 36, "crop": 32, "clip_len": 9}  # the preprocessing of small networks, for speed

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from i3dcli import I3D, save_checkpoint
-from i3dcli.defaults import Preprocessing
+from i3dcli.models.preprocessing import Preprocessing
 
 DATA = Path(__file__).with_name("reference")
 SHAPES = json.loads((DATA / "i3d_keys.json").read_text())

@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner
 
 from i3dcli.cli.main import main
-from i3dcli.defaults import RANGES, TVL1, TVL1_RANGES, Preprocessing, Range
+from i3dcli.defaults import RANGES, TVL1, TVL1_RANGES, Range
+from i3dcli.models.preprocessing import Preprocessing
 from i3dcli.text import briefly
 
 ABSURD = (0, -1, 10**9, 10**30, 1e300, math.inf, -math.inf, math.nan, True, "5", None, b"5", [5], {}, torch.tensor(5))

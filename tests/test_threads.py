@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from i3dcli.threads import ahead
+from i3dcli.threads import prefetch
 
 
 def named(prefix):
@@ -28,17 +28,17 @@ def taken_in_the_end(taken, expected):
 
 
 def test_items_come_in_order():
-    assert list(ahead(iter(range(100)), depth=3)) == list(range(100))
+    assert list(prefetch(iter(range(100)), depth=3)) == list(range(100))
 
 
 def test_an_empty_source_gives_nothing():
-    assert list(ahead([])) == []
+    assert list(prefetch([])) == []
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_no_more_than_one_item_beyond_the_depth_is_taken_before_it_is_asked_for(depth):
     taken = []
-    items = ahead(counting(100, taken), depth=depth)
+    items = prefetch(counting(100, taken), depth=depth)
     assert taken_in_the_end(taken, 0) == 0
     for asked in range(1, 4):
         next(items)
@@ -50,7 +50,7 @@ def test_the_source_runs_in_a_thread_of_its_own():
     def names():
         yield threading.current_thread().name
 
-    assert next(iter(ahead(names()))).startswith("ahead")
+    assert next(iter(prefetch(names()))).startswith("prefetch")
 
 
 def test_what_the_source_raises_reaches_the_caller_after_the_items_before_it():
@@ -58,7 +58,7 @@ def test_what_the_source_raises_reaches_the_caller_after_the_items_before_it():
         yield 1
         raise KeyError("lost")
 
-    items = ahead(broken())
+    items = prefetch(broken())
     assert next(items) == 1
     with pytest.raises(KeyError, match="lost"):
         next(items)
@@ -67,7 +67,7 @@ def test_what_the_source_raises_reaches_the_caller_after_the_items_before_it():
 
 def test_closing_ends_the_thread_and_takes_no_more():
     taken = []
-    items = ahead(counting(100, taken))
+    items = prefetch(counting(100, taken))
     next(items)
     items.close()
     assert not named("ahead") and len(taken) <= 3

@@ -18,7 +18,7 @@ from media import moving, write_video
 
 import i3dcli
 from i3dcli.data.dataset import load_dataset
-from i3dcli.defaults import Preprocessing
+from i3dcli.models.preprocessing import Preprocessing
 
 WAYS = ("the path of predict", "read_video", "i3d predict", "i3d predict --timeline", "i3d extract-flow")
 SHARES = (0.68, 0.08, 0.06, 0.03, 0.15)
@@ -141,7 +141,7 @@ def labels(inputs, number, *, seed=0, ways=tuple(hostile_lists.WAYS), tell=lambd
     elif way == "videos":
         seen = verdicts.ran("predict", f"@{path}", *rgb)
     else:
-        seen = verdicts.ran("predict", inputs.shorts[0], "--labels", path, *rgb)
+        seen = verdicts.ran("predict", inputs.shorts[0], "--classes", path, *rgb)
     found.verdict, found.said = verdicts.verdict_on_list(seen), seen.said
     return found
 

@@ -17,7 +17,7 @@ from mutations import FRAMES, RATE
 from i3dcli import read_video
 from i3dcli.cli.main import main
 from i3dcli.errors import I3DError
-from i3dcli.prediction.predict import predict_videos
+from i3dcli.prediction.predict import predict_inputs
 
 LEAST = 0.9 * FRAMES  # fewer without a word is a silent loss
 MOST = 2 * FRAMES
@@ -98,13 +98,10 @@ def watching():
 def looked(model, path):
     """A video as `predict` sees it, without a command line."""
     with watching() as seen:
-        for outcome in predict_videos(model, [str(path)]):
-            if isinstance(outcome, str):
-                seen.notes.append(outcome)
-            elif isinstance(outcome, I3DError):
-                seen.errors.append(str(outcome))
-            else:
-                seen.frames = outcome.num_frames
+        for outcome in predict_inputs(model, [str(path)]):
+            seen.notes += [outcome.note] if outcome.note is not None else []
+            seen.errors += [str(outcome.error)] if outcome.error is not None else []
+            seen.frames = seen.frames if outcome.prediction is None else outcome.prediction.num_frames
     return seen
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .text import briefly
@@ -28,11 +28,11 @@ DATASET_FORMATS = ("folder", "list", "ucf101", "hmdb51", "kinetics", "charades")
 TEST_PART = "test"  # what --val-fraction was of runs that validated on a part called so
 JPEG_QUALITY = 95  # OpenCV's default
 
+ARCHITECTURE = "i3d"  # the network that is trained where none is named
 MODEL = "kinetics400"  # the zoo's name of the weights used when none are named
 TEST_CLIPS = 10  # per video, of those who score clips; Wang et al., "Non-local Neural Networks", section 5.1
 TOP_K = 5  # labels shown per video
 STREAMS = ("rgb", "flow")  # in the order they are always listed
-IN_CHANNELS = {"rgb": 3, "flow": 2}
 
 
 @dataclass(frozen=True)
@@ -109,21 +109,25 @@ class TVL1:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How a stream's input was made; stored in our checkpoints, so that weights and input stay together."""
+class FlowRecipe:
+    """How flow is made: by which algorithm, of frames of which rate and size, and where it is clamped."""
 
-    fps: float = FPS
-    short_side: int = SHORT_SIDE
-    crop: int = CROP
-    clip_len: int = CLIP_LEN
-    flow_algorithm: str = FLOW_ALGORITHM
-    flow_parameters: TVL1 | None = TVL1()  # None for algorithms without
-    flow_bound: float = FLOW_BOUND
+    algorithm: str = FLOW_ALGORITHM
+    parameters: TVL1 | None = TVL1()  # None for algorithms without
+    bound: float = FLOW_BOUND  # pixels per frame
+    fps: float | None = FPS  # None: that of the video
+    short_side: int = SHORT_SIDE  # pixels
 
-    def __post_init__(self) -> None:
-        check_ranges(self, RANGES)
-        name = self.flow_algorithm  # that of stored flow may be none of ours
-        if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-            raise ValueError(f"Preprocessing: flow_algorithm: got {briefly(name)}, expected a name")
-        if not isinstance(self.flow_parameters, (TVL1, type(None))):
-            raise ValueError(f"Preprocessing: flow_parameters: got {briefly(self.flow_parameters)}, expected those of TV-L1")
+    def differences(self, wanted: FlowRecipe, *, clamped: bool = True) -> list[str]:
+        """What is otherwise than `wanted`, in words; the bound counts where flow is `clamped`."""
+        pairs: list[tuple[str, object, object]] = [
+            ("algorithm", self.algorithm, wanted.algorithm),
+            ("fps", self.fps, wanted.fps),
+            ("short_side", self.short_side, wanted.short_side),
+        ]
+        if self.parameters is not None and wanted.parameters is not None:
+            there, expected = asdict(self.parameters), asdict(wanted.parameters)
+            pairs += [(name.rstrip("_"), there[name], expected[name]) for name in there]
+        if clamped:
+            pairs.append(("bound", self.bound, wanted.bound))
+        return [f"{name} {there}, trained on {expected}" for name, there, expected in pairs if there != expected]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
@@ -41,13 +41,13 @@ def threaded_map(
         end(pool)
 
 
-def ahead(items: Iterable[Item], *, depth: int = 1) -> Iterator[Item]:
+def prefetch(items: Iterable[Item], *, depth: int = 1) -> Generator[Item, None, None]:
     """`items`, taken by a thread of its own, up to `depth` + 1 of them before they are asked for.
 
     What the source raises reaches the caller; closing the iterator ends the thread after the item it is at.
     """
     source = iter(items)
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
         pending = deque(pool.submit(next, source, END) for _ in range(depth + 1))
         while (item := pending.popleft().result()) is not END:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from i3dcli import I3D, CheckpointError, load_checkpoint, save_checkpoint
-from i3dcli.defaults import TVL1, Preprocessing
+from i3dcli.defaults import TVL1
+from i3dcli.models.preprocessing import Preprocessing
 
 
 def hassony2_key(key):
@@ -142,7 +143,7 @@ def test_what_weights_were_chosen_on_is_numbers(tmp_path, value):
     save_checkpoint(I3D(2, 3, width=0.0625), path, chosen_on={5, 2**62, 7})
     assert load_checkpoint(path).chosen_on == {5, 7, 2**62}
     torch.save(torch.load(path, weights_only=True) | {"chosen_on": value}, path)
-    with pytest.raises(CheckpointError, match=r"^wrong checkpoint: .*own\.pt: got no usable 'chosen_on', expected a file"):
+    with pytest.raises(CheckpointError, match=r"^wrong checkpoint: .*own\.pt: got no usable 'chosen_on' "):
         load_checkpoint(path)
 
 
@@ -211,10 +212,13 @@ CONTENTS = {
         {**narrow().state_dict(), "Conv3d_1a_7x7.conv3d.weight": torch.ones(8, 4, 7, 7, 7)},
         "3 input channels (rgb) or 2 (flow)",
     ),
-    "version": (own_content(version=2), "format version 2"),
+    "version": (own_content(version=3), "format version 3, expected version 1 or 2, which this i3d reads; upgrade i3d"),
+    "architecture": (own_content(version=2, architecture="lstm"), "architecture 'lstm', expected one of i3d; upgrade i3d"),
+    "inputs": (own_content(version=2, architecture="i3d", inputs=["rgb", "flow"]), "no usable 'inputs'"),
     "field": (own_content(preprocessing={"fps": 25}), "no usable 'preprocessing'"),
     "width": (own_content(width="wide"), "no usable 'width'"),
-    "stream": (own_content(stream="flow"), "disagrees with its tensors"),
+    "stream": (own_content(stream="flow"), "Conv3d_1a_7x7.conv3d.weight of shape (8, 3, 7, 7, 7), expected (8, 2, 7, 7, 7)"),
+    "stream of none": (own_content(stream="sound"), "no usable 'stream' ('sound')"),
     "classes": (own_content(classes=["one"]), "disagrees with its tensors"),
 }
 

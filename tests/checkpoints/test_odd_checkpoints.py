@@ -57,7 +57,8 @@ def removed(content, path):
 
 
 DESCRIPTION = (
-    *(("format",), ("version",), ("stream",), ("num_classes",), ("classes",), ("width",), ("preprocessing",), ("state_dict",)),
+    *((key,) for key in ("format", "version", "architecture", "inputs", "num_classes", "classes", "width")),
+    *((key,) for key in ("preprocessing", "state_dict")),
     *(("preprocessing", key) for key in (*RANGES, "flow_algorithm", "flow_parameters")),
     *(("preprocessing", "flow_parameters", key) for key in (*TVL1_RANGES, "median")),
 )
@@ -75,7 +76,7 @@ def test_no_odd_description_is_believed_or_ends_otherwise(whole, load):
         outcomes["refused" if "missing" not in found else "believed"] += 1
         if "missing" in found:
             believed.add((".".join(path), repr(value)))
-    assert outcomes == {"refused": 281, "believed": 19}, sorted(believed)
+    assert outcomes == {"refused": 282, "believed": 18}, sorted(believed)
     assert not {name for name, _ in believed} & {"format", "preprocessing", "state_dict"}
     assert {value for _, value in believed} <= {"1", "5", "0.5", "1e-09", "0", "None", "{}", "[]", "()", "'rgb'", "'x'", "'5'"}
 
@@ -99,7 +100,7 @@ TENSORS_OF_THEIRS = {  # name → what is in its place, and the text of the erro
     "meta": ({"logits.conv3d.bias": torch.ones(5, device="meta")}, "logits.conv3d.bias, a Tensor without plain numbers"),
     "sparse first": (
         {"Conv3d_1a_7x7.conv3d.weight": torch.ones(1, 3, 7, 7, 7).to_sparse()},
-        "Conv3d_1a_7x7.conv3d.weight has shape None",
+        "Conv3d_1a_7x7.conv3d.weight, a Tensor without plain numbers, expected a dense tensor",
     ),
     "list": ({"logits.conv3d.bias": [0.0] * 5}, "1 missing (first logits.conv3d.bias)"),
     "key that is no name": ({5: torch.ones(1)}, "1 unknown (first 5)"),
@@ -133,10 +134,13 @@ def test_odd_tensors_are_read_rightly_or_named(whole, load, kind):
         ({"classes": dict(enumerate(CLASSES))}, "no usable 'classes' (a value of type dict in place of a list)"),
         ({"classes": CLASSES[:4]}, "a description that disagrees with its tensors"),
         ({"num_classes": 4}, "a description that disagrees with its tensors"),
-        ({"stream": "flow"}, "a description that disagrees with its tensors"),
+        ({"inputs": ["flow"]}, "Conv3d_1a_7x7.conv3d.weight of shape (1, 3, 7, 7, 7), expected (1, 2, 7, 7, 7)"),
+        ({"inputs": "rgb"}, "no usable 'inputs' ('rgb')"),
+        ({"architecture": "lstm"}, "architecture 'lstm', expected one of i3d; upgrade i3d"),
+        ({"architecture": ["i3d"]}, "architecture a value of type list, expected one of i3d"),
         ({"width": 0.5}, "Conv3d_1a_7x7.conv3d.weight of shape"),
         ({"format": 5}, "format 5, expected 'i3d'"),
-        ({"version": True}, "format version True, expected version 1"),
+        ({"version": True}, "format version True, expected version 1 or 2"),
         ({"version": 10**5000}, "format version an integer of more than 20 digits"),
         ({"preprocessing": {}}, "no usable 'preprocessing' (no clip_len)"),
         ({"preprocessing": {5: 5}}, "no usable 'preprocessing' (keywords must be strings)"),
@@ -151,13 +155,14 @@ def test_names_of_classes_as_a_tuple_and_in_any_letters_are_kept(whole, load):
     assert load({**whole, "classes": names}).classes == names
 
 
-@pytest.mark.parametrize("missing", ["version", "stream", "classes", "width", "preprocessing", "state_dict"])
+@pytest.mark.parametrize("missing", [key for (key,) in (path for path in DESCRIPTION if len(path) == 1) if key != "format"])
 def test_a_field_that_is_missing_is_named(whole, load, missing):
     found = load(removed(whole, (missing,)))
-    assert found.startswith("format version None" if missing == "version" else f"no usable {missing!r} (None)")
+    texts = {"version": "format version None", "architecture": "architecture None, expected one of i3d"}
+    assert found.startswith(texts.get(missing, f"no usable {missing!r} (None)"))
 
 
-@pytest.mark.parametrize("missing", ["num_classes", "tool", "format"])
+@pytest.mark.parametrize("missing", ["tool", "format"])
 def test_the_format_cannot_be_left_out_and_what_nobody_needs_can(whole, load, missing):
     found = load(removed(whole, (missing,)))
     assert "format None, expected 'i3d'" in found if missing == "format" else found.classes == tuple(CLASSES)

@@ -96,7 +96,7 @@ def test_a_table_is_printed_on_every_console(tmp_path, charset, table):
 def test_names_that_a_console_lacks_are_printed_as_numbers(video, quick, tmp_path, option):
     names = tmp_path / "labels.txt"
     names.write_text("".join(f"달é–😀{i}\n" for i in range(10)), "utf-8")
-    command = ["predict", str(video), "--rgb", str(quick["rgb"]), "--labels", str(names), "--device", "cpu", option]
+    command = ["predict", str(video), "--rgb", str(quick["rgb"]), "--classes", str(names), "--device", "cpu", option]
     result = CliRunner(charset="koi8-r").invoke(main, command)
     assert (result.exit_code, result.exception) == (0, None)
     dash = "-" if option == "--top-k=1" else r"\u2013"
@@ -135,7 +135,7 @@ def test_a_current_folder_that_is_gone_is_one_line(monkeypatch):
     [
         ("prediction.load.load_model", ["predict", "v"], "nothing is predicted yet"),
         ("prediction.two_stream.TwoStream.views", ["predict", "v"], "0 videos predicted and printed; nothing else is kept"),
-        ("data.views.Views.timeline", ["predict", "v", "--timeline"], "0 windows predicted and printed; nothing else is kept"),
+        ("data.views.Views.__iter__", ["predict", "v", "--timeline"], "0 windows predicted and printed; nothing else is kept"),
         ("flow.extract.extract_videos", ["extract-flow", "v", "--out", "o"], "0 extracted; run it again to go on"),
         ("checkpoints.inflate.inflate_checkpoint", ["inflate", "v", "--out", "o"], "nothing is kept"),
         ("training.train.load_dataset", ["train", "v", "--out", "o"], "no checkpoint was written yet"),

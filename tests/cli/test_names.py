@@ -36,7 +36,7 @@ def harmless(text):
 def run(quick, quick_model, monkeypatch):
     """`i3d predict` with a model each of whose classes has a hostile name of its own."""
     labels = [f"{HOSTILE}{i}" for i in range(10)]
-    model = TwoStream(quick_model.nets, name="\x1b[31m\n.pt", labels=labels, device=torch.device("cpu"))
+    model = TwoStream(quick_model.nets, name="\x1b[31m\n.pt", classes=labels, device=torch.device("cpu"))
     monkeypatch.setattr(load, "load_model", lambda *arguments, **how: model)
     return predicting(quick)
 

@@ -3,14 +3,14 @@ import pytest
 import torch
 
 from i3dcli.data.clips import (
-    byte_clip,
+    as_clip,
+    as_input,
     centre_crop,
-    flow_clip,
     looped,
     mirrored,
+    padded,
     random_crop,
     random_start,
-    rgb_clip,
     sliding,
     windows,
 )
@@ -30,7 +30,9 @@ from i3dcli.data.clips import (
     ],
 )
 def test_windows_cover_everything_once_and_leave_no_short_rest(count, lengths):
-    found = list(windows(range(count)))
+    found = list(windows(range(count), length=250, shortest=9))
+    assert [is_last for _, is_last in found] == [False] * (len(found) - 1) + [True] * bool(found)
+    found = [window for window, _ in found]
     assert [item for window in found for item in window] == list(range(count))
     if count != 760:
         assert [len(window) for window in found] == lengths
@@ -56,7 +58,9 @@ def test_the_centre_crop_is_in_the_middle():
 
 def test_rgb_goes_from_bytes_to_minus_one_and_one_in_channel_order():
     frames = [np.full((2, 3, 3), (0, 51, 255), np.uint8), np.full((2, 3, 3), (255, 0, 0), np.uint8)]
-    clip = rgb_clip(frames)
+    clip = as_clip("rgb", frames, bound=20.0)
+    assert clip.shape == (3, 2, 2, 3) and clip.dtype == torch.uint8
+    clip = as_input(clip[None])
     assert clip.shape == (1, 3, 2, 2, 3) and clip.dtype == torch.float32
     torch.testing.assert_close(clip[0, :, 0, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))
     torch.testing.assert_close(clip[0, :, 1, 1, 2], torch.tensor([1.0, -1.0, -1.0]))
@@ -64,22 +68,33 @@ def test_rgb_goes_from_bytes_to_minus_one_and_one_in_channel_order():
 
 def test_flow_is_clamped_and_scaled_with_x_first():
     flow = np.stack([np.full((2, 3), 5, np.float32), np.full((2, 3), -30, np.float32)])
-    clip = flow_clip([flow, flow], bound=20.0)
-    assert clip.shape == (1, 2, 2, 2, 3)
-    assert clip[0, 0].unique().tolist() == [0.25] and clip[0, 1].unique().tolist() == [-1.0]
+    clip = as_clip("flow", [flow, flow], bound=20.0)
+    assert clip.shape == (2, 2, 2, 3) and as_input(clip) is clip
+    assert clip[0].unique().tolist() == [0.25] and clip[1].unique().tolist() == [-1.0]
     assert flow.min() == -30  # the caller's flow is left as it was
 
 
 def test_in_a_mirror_what_moves_right_moves_left_and_what_moves_down_still_does():
     flow = torch.arange(24.0).reshape(2, 2, 2, 3)
     expected = flow.flip(-1) * torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1)
-    assert torch.equal(mirrored(flow), expected) and flow[0, 0, 0].tolist() == [0, 1, 2]
-    assert torch.equal(mirrored(flow[None]), expected[None])
+    assert torch.equal(mirrored(flow, input="flow"), expected) and flow[0, 0, 0].tolist() == [0, 1, 2]
+    assert torch.equal(mirrored(flow[None], input="flow"), expected[None])
+
+
+def test_a_stack_of_flows_is_mirrored_in_each_of_them():
+    one = torch.arange(12.0).reshape(2, 1, 2, 3)
+    assert torch.equal(mirrored(torch.cat([one] * 10), input="flow"), torch.cat([mirrored(one, input="flow")] * 10))
+
+
+def test_a_small_picture_is_continued_by_its_edge():
+    clip = torch.arange(6, dtype=torch.uint8).reshape(1, 1, 2, 3)
+    assert padded(clip, 4)[0, 0].tolist() == [[0, 1, 2, 2], [0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5]]
+    assert padded(clip, 2) is clip and padded(clip, 3).shape == (1, 1, 3, 3)
 
 
 def test_pictures_keep_their_colours_in_a_mirror():
-    clip = byte_clip([np.arange(18, dtype=np.uint8).reshape(2, 3, 3)] * 2)
-    assert torch.equal(mirrored(clip), clip.flip(-1))
+    clip = as_clip("rgb", [np.arange(18, dtype=np.uint8).reshape(2, 3, 3)] * 2, bound=20.0)
+    assert torch.equal(mirrored(clip, input="rgb"), clip.flip(-1))
 
 
 def test_a_random_start_leaves_enough_frames():
@@ -117,12 +132,12 @@ def test_a_random_crop_lies_within_the_picture_and_reaches_its_edges():
     ],
 )
 def test_sliding_windows_start_every_stride_and_the_last_brings_news(count, length, stride, expected):
-    found = list(sliding(range(count), length=length, stride=stride))
+    found = list(sliding(range(count), length=length, stride=stride, shortest=9))
     assert [(first, len(window)) for first, window in found] == expected
     assert all(window == list(range(first, first + len(window))) for first, window in found)
 
 
 def test_sliding_windows_take_no_more_from_the_source_than_they_need():
     taken = []
-    stream = sliding((taken.append(i) or i for i in range(10**9)), length=4, stride=2)
+    stream = sliding((taken.append(i) or i for i in range(10**9)), length=4, stride=2, shortest=2)
     assert [next(stream), next(stream)] == [(0, [0, 1, 2, 3]), (2, [2, 3, 4, 5])] and len(taken) == 6

@@ -10,9 +10,9 @@ from media import moving, numbered, write_video
 import i3dcli
 from i3dcli import VideoError
 from i3dcli.data.views import Protocol, Views, crops_along, evenly_spaced
-from i3dcli.defaults import Preprocessing
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.flow.stored import FlowReader
+from i3dcli.models.preprocessing import Preprocessing
 from i3dcli.prediction.two_stream import TwoStream
 from i3dcli.video.reader import Video
 
@@ -37,25 +37,26 @@ def with_clip_len(model, length):
     for stream, net in nets.items():
         net.load_state_dict(model.nets[stream].state_dict())
         net.preprocessing = replace(model.nets[stream].preprocessing, clip_len=length)
-    return TwoStream(nets, name="quick", labels=model.labels, device=torch.device("cpu"))
+    return TwoStream(nets, name="quick", classes=model.classes, device=torch.device("cpu"))
 
 
 def frame_numbers(clip):
     """The numbers of the frames of a clip (1,3,T,H,W) of a `numbered` video."""
-    return [round(float(x) * 127.5 / 4) for x in clip[0].mean(dim=(0, 2, 3)) + 1]
+    return [round(float(x) / 4) for x in clip[0].float().mean(dim=(0, 2, 3))]
 
 
 def test_clips_start_at_equal_distances_from_the_first_frame_to_the_last(tmp_path):
     path = write_video(tmp_path / "n.mp4", numbered(61))
     views = list(Views(path, {"rgb": SMALL}, protocol=Protocol(clips=10)))
-    assert [frames for frames, _ in views] == [range(first, first + 16) for first in range(0, 46, 5)]
-    for frames, clips in views:
-        assert frame_numbers(clips["rgb"]) == list(frames)
+    assert [view.frames for view in views] == [range(first, first + 16) for first in range(0, 46, 5)]
+    for view in views:
+        assert frame_numbers(view.clips["rgb"]) == list(view.frames)
+    assert [view.completes for view in views] == [None] * 9 + [range(61)]
 
 
 def test_clips_of_a_stream_with_one_key_frame_reach_to_its_end(tmp_path):
     video = write_video(tmp_path / "v.ts", moving(60, 48, 64), codec="mpeg2video", options={"g": "1000"})
-    seen = [frames for frames, _ in Views(video, {"rgb": SMALL}, protocol=Protocol(clips=3))]
+    seen = [view.frames for view in Views(video, {"rgb": SMALL}, protocol=Protocol(clips=3))]
     assert seen == [range(16), range(22, 38), range(44, 60)]
 
 
@@ -63,17 +64,17 @@ def test_streams_of_other_lengths_have_clips_of_their_own(tmp_path):
     path = write_video(tmp_path / "n.mp4", numbered(61))
     trained = {"rgb": SMALL, "flow": replace(SMALL, clip_len=32)}
     views = list(Views(path, trained, protocol=Protocol(clips=2)))
-    assert [(frames, list(clips)) for frames, clips in views] == [
+    assert [(view.frames, list(view.clips)) for view in views] == [
         *((range(first, first + 16), ["rgb"]) for first in (0, 45)),
         *((range(first, first + 32), ["flow"]) for first in (0, 29)),
     ]
-    assert [clip.shape[2] for _, clips in views for clip in clips.values()] == [16, 16, 32, 31]
+    assert [clip.shape[2] for view in views for clip in view.clips.values()] == [16, 16, 32, 31]
 
 
 def test_one_clip_is_in_the_middle(tmp_path):
     path = write_video(tmp_path / "n.mp4", numbered(61))
-    [(frames, clips)] = Views(path, {"rgb": SMALL}, protocol=Protocol(clips=1))
-    assert frames == range(22, 38) and frame_numbers(clips["rgb"]) == list(frames)
+    [view] = Views(path, {"rgb": SMALL}, protocol=Protocol(clips=1))
+    assert view.frames == range(22, 38) and frame_numbers(view.clips["rgb"]) == list(view.frames)
 
 
 def test_clips_of_a_short_video_are_all_of_it():
@@ -84,21 +85,22 @@ def test_a_file_that_claims_more_frames_than_it_has_is_counted(tmp_path, monkeyp
     path = write_video(tmp_path / "n.mp4", numbered(40))
     monkeypatch.setattr("i3dcli.video.reader.container_seconds", lambda container, stream: 10.0)
     views = list(Views(path, {"rgb": SMALL}, protocol=Protocol(clips=3)))
-    assert [frame_numbers(clips["rgb"])[::15] for _, clips in views] == [[0, 15], [12, 27], [24, 39]]
+    assert [frame_numbers(view.clips["rgb"])[::15] for view in views] == [[0, 15], [12, 27], [24, 39]]
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 64)])
 def test_three_crops_are_the_start_the_middle_and_the_end_of_the_longer_side(tmp_path, height, width):
     path = write_video(tmp_path / "v.mp4", moving(12, height, width))
     trained = {stream: Preprocessing(short_side=64, crop=48, clip_len=16) for stream in ("rgb", "flow")}
-    [(_, clips)] = Views(path, trained, protocol=Protocol(clips=1, crops=3))
+    [view] = Views(path, trained, protocol=Protocol(clips=1, crops=3))
+    clips = view.clips
     frames = i3dcli.read_video(path, short_side=64)
     flow = i3dcli.compute_flow(frames).clamp(-20, 20) / 20
     assert clips["rgb"].shape == (3, 3, 12, 48, 48) and clips["flow"].shape == (3, 2, 11, 48, 48)
     for view, place in enumerate((0, 24, 48)):
         along, across = slice(place, place + 48), slice(8, 56)
         rows, columns = (across, along) if width > height else (along, across)
-        torch.testing.assert_close(clips["rgb"][view], frames[:, :, rows, columns].transpose(0, 1) / 127.5 - 1)
+        assert torch.equal(clips["rgb"][view], frames[:, :, rows, columns].transpose(0, 1))
         torch.testing.assert_close(clips["flow"][view], flow[:, :, rows, columns].transpose(0, 1))
 
 
@@ -172,7 +174,7 @@ def test_stored_flow_of_another_video_or_size_is_refused_in_clips_too(quick_mode
     for other, text in (
         (
             shorter,
-            r"flow of another video or frame rate: .*shorter: got 19 flows, .*; extract it again with --fps 25",
+            r"flow of another video or frame rate: .*shorter: got 19 flows for frames .*; extract it again with --fps 25",
         ),
         (
             higher,

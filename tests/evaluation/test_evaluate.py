@@ -184,7 +184,7 @@ def test_the_table_and_what_runs_are_printed(done, split, quick):
 def test_a_finished_evaluation_runs_no_network_again(done, split, weights, monkeypatch):
     result, out = done
     before = {name: (out / name).read_bytes() for name in ("metrics.json", "scores.npz", "confusion.csv")}
-    monkeypatch.setattr("i3dcli.prediction.two_stream.TwoStream.add", None)
+    monkeypatch.setattr("i3dcli.prediction.two_stream.TwoStream.see", None)
     again = score(split.path, *weights, "--out", out)
     assert (again.exit_code, again.stdout) == (0, result.stdout)
     assert {name: (out / name).read_bytes() for name in before} == before
@@ -411,7 +411,7 @@ def test_each_split_has_a_folder_of_its_own_and_their_mean_is_above(two_splits, 
 
 def test_the_weights_of_every_split_are_loaded_before_the_first_is_scored(two_splits, quick, tmp_path, monkeypatch):
     (tmp_path / "1.pt").symlink_to(quick["rgb"])
-    monkeypatch.setattr("i3dcli.prediction.two_stream.TwoStream.add", None)
+    monkeypatch.setattr("i3dcli.prediction.two_stream.TwoStream.see", None)
     result = score(*two_splits, "--rgb", tmp_path / "{split}.pt", "--device", "cpu", "--out", tmp_path / "out")
     text = f"cannot read weights: {tmp_path}/2.pt: No such file or directory"
     assert (result.exit_code, result.stdout) == (1, "") and result.stderr.startswith(f"Error: {text}")
@@ -602,16 +602,16 @@ def test_killed_and_resumed_equals_uninterrupted(done, split, weights, tmp_path)
 
 
 def test_ctrl_c_keeps_what_was_scored_and_ends_in_one_line(split, weights, tmp_path, monkeypatch):
-    add, count = i3dcli.prediction.two_stream.Tally.add, []
+    add, count = i3dcli.prediction.two_stream.PendingPrediction.add, []
 
     def interrupted(self, *arguments, **how):
         count.append(1)
-        if len(count) > 4:
+        if len(count) > 2:
             raise KeyboardInterrupt
-        add(self, *arguments, **how)
+        return add(self, *arguments, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(i3dcli.prediction.two_stream.Tally, "add", interrupted)
+        patch.setattr(i3dcli.prediction.two_stream.PendingPrediction, "add", interrupted)
         result = score(split.path, *weights, "--out", tmp_path)
     assert result.exit_code == 130 and "Traceback" not in result.stderr
     assert result.stderr.endswith(f"\nInterrupted: what was scored is in {tmp_path}; run it again to go on\n")

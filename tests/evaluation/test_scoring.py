@@ -16,10 +16,12 @@ from tqdm import tqdm
 import i3dcli
 from i3dcli import DatasetError, VideoError, VideoWarning
 from i3dcli.data.dataset import Dataset, Sample, load_dataset
-from i3dcli.data.views import Protocol
+from i3dcli.data.views import Protocol, View, Views
 from i3dcli.evaluation import scoring
 from i3dcli.evaluation.scoring import Scoring, match_classes, score_samples
 from i3dcli.flow.extract import FlowOptions, extract_videos
+from i3dcli.prediction.predict import predict_videos
+from i3dcli.prediction.two_stream import MeanLogits
 
 NAMES = tuple(f"action {i}" for i in range(10))
 
@@ -138,7 +140,7 @@ def test_more_classes_than_the_model_has_are_too_many(has_names):
 def test_every_frame_gives_exactly_the_logits_of_predict(quick_model, split, samples):
     scored = scored_by(quick_model, samples)
     assert scored.failures == () and scored.scores.paths == tuple(map(str, split.videos))
-    assert scored.scores.labels.tolist() == split.labels and scored.scores.classes == quick_model.labels
+    assert scored.scores.labels.tolist() == split.labels and scored.scores.classes == quick_model.classes
     for stream in ("rgb", "flow"):
         for row, prediction in zip(scored.scores.logits[stream], split.predictions, strict=True):
             np.testing.assert_array_equal(row, prediction.stream_logits[stream].numpy())
@@ -232,8 +234,13 @@ def test_flow_of_another_making_is_an_error(quick_model, split, samples, tmp_pat
     with pytest.raises(DatasetError) as caught:
         scored_by(quick_model, samples, flow_dir=str(tmp_path))
     assert str(caught.value) == (
-        f"flow of another making: {tmp_path}/v0: bound 5.0, trained on 20.0; extract it as the weights want it"
+        f"flow of another making: {tmp_path}/v0: bound 5.0, trained on 20.0; extract it as the weights want it, or "
+        "take it as it is with --any-flow"
     )
+    notes = []
+    scored = scored_by(quick_model, samples[:1], flow_dir=str(tmp_path), any_flow=True, note=notes.append)
+    assert len(scored.scores.paths) == 1
+    assert notes == [f"Note: flow of another making: {tmp_path}: bound 5.0, trained on 20.0"]
 
 
 # Several processes, and runs that were interrupted
@@ -311,33 +318,32 @@ def test_the_bar_starts_at_what_was_scored_of_these_videos(quick_model, samples,
 def test_few_windows_of_a_long_video_are_alive_at_a_time(quick_model, samples, monkeypatch):
     alive, most = weakref.WeakSet(), []
 
-    def events(*arguments):
-        for _ in range(40):
-            tensor = torch.zeros(1)
+    def views(self):
+        for number in range(40):
+            tensor = torch.zeros(1, 3, 9, 48, 48, dtype=torch.uint8)
             alive.add(tensor)
-            yield samples[0], (range(1), {"rgb": tensor})
+            yield View(range(9), {"rgb": tensor}, completes=range(9) if number == 39 else None, damaged_frames=0)
             del tensor
-        yield samples[0], None
 
-    def add(self, tallies, clips, **where):
+    def see(self, view):
         most.append(len(alive))
-        for tally in tallies.values():
-            tally.sum, tally.steps = torch.zeros(10), 1
+        return {}
 
-    monkeypatch.setattr(scoring, "events", events)
-    monkeypatch.setattr(type(quick_model), "add", add)
-    list(scoring.outcomes(quick_model, samples[:1], Protocol(), None))
-    assert len(most) == 40 and max(most) <= 4
+    monkeypatch.setattr(Views, "__iter__", views)
+    monkeypatch.setattr(type(quick_model), "see", see)
+    monkeypatch.setattr(MeanLogits, "logits", lambda self: torch.zeros(10))
+    list(predict_videos(quick_model, samples[:1]))
+    assert len(most) == 40 and max(most) <= 3
 
 
 def test_videos_are_read_in_another_thread_than_the_networks(quick_model, samples, monkeypatch):
-    readers, whole = set(), scoring.events
+    readers, whole = set(), Views.__iter__
 
-    def events(*arguments):
-        for event in whole(*arguments):
+    def views(self):
+        for view in whole(self):
             readers.add(threading.current_thread())
-            yield event
+            yield view
 
-    monkeypatch.setattr(scoring, "events", events)
+    monkeypatch.setattr(Views, "__iter__", views)
     scored_by(quick_model, samples[:2])
     assert len(readers) == 1 and threading.main_thread() not in readers

@@ -16,7 +16,7 @@ from media import cut, largest_file, moving, write_audio, write_video
 
 import i3dcli
 from i3dcli.cli.main import main
-from i3dcli.flow import extract as verb
+from i3dcli.flow.compute import FlowMethod
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.flow.stored import FlowReader
 from i3dcli.video.reader import Video
@@ -307,14 +307,14 @@ def test_a_disk_that_takes_no_record_of_a_failure_ends_in_one_line_and_keeps_tho
 
 def test_a_source_that_is_removed_meanwhile_is_extracted_all_the_same(tmp_path, monkeypatch):
     source = write_video(tmp_path / "gone.mp4", moving(12, 40, 48))
-    size, compute = source.stat().st_size, verb.with_flow
+    size, compute = source.stat().st_size, FlowMethod.moments
 
     def compute_and_remove(*args, **options):
         for moment in compute(*args, **options):
             source.unlink(missing_ok=True)
             yield moment
 
-    monkeypatch.setattr(verb, "with_flow", compute_and_remove)
+    monkeypatch.setattr(FlowMethod, "moments", compute_and_remove)
     (outcome,) = extract_videos([str(source)], tmp_path / "flow", FlowOptions(short_side=40))
     sidecar = json.loads((outcome.folder / "flow.json").read_text())
     assert (outcome.status, outcome.num_flows, sidecar["source_bytes"]) == ("extracted", 11, size)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from i3dcli import I3DError
 from i3dcli.defaults import TVL1
 from i3dcli.flow import tvl1 as module
-from i3dcli.flow.compute import flow_stream
+from i3dcli.flow.compute import FlowMethod
 from i3dcli.flow.tvl1 import tvl1, tvl1_stream
 
 Frame = NDArray[np.uint8]
@@ -237,7 +237,7 @@ def test_memory_that_runs_out_in_a_thread_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module.cpu, "solve", large)
     frames = [np.zeros((20, 20, 3), np.uint8)] * 3
     with pytest.raises(I3DError, match=r"^out of memory: Allocation failed .*; compute flow with i3d extract-flow"):
-        list(flow_stream(frames))
+        list(FlowMethod().flows(frames))
 
 
 def test_works_where_no_compiled_code_can_be_kept(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from i3dcli.models.i3d import I3D, MaxPool3d, Unit3D, same_padding
+from i3dcli.models.i3d import I3D
+from i3dcli.models.layers import MaxPool3d, Unit3D, same_padding
 
 RECORDS = [pytest.param(r, id=f"{r['stream']}-{r['frames']}x{r['height']}x{r['width']}") for r in oracle.RECORDS]
 

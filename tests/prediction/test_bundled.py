@@ -18,7 +18,7 @@ import i3dcli
 from i3dcli import CheckpointError
 from i3dcli.checkpoints import zoo
 from i3dcli.cli.main import main
-from i3dcli.defaults import Preprocessing
+from i3dcli.models.preprocessing import Preprocessing
 
 ROOT = Path(__file__).parents[2]
 NAME = "camera-motion"
@@ -96,7 +96,7 @@ def test_its_files_are_small_and_say_what_they_were_trained_on(model):
     how = Preprocessing(fps=12.5, short_side=128, crop=112, clip_len=12, flow_bound=10.0)
     assert model.nets["flow"].preprocessing == how
     assert dataclasses.replace(model.nets["rgb"].preprocessing, flow_bound=10.0) == how
-    assert model.labels == tuple(sorted(model.labels)) and len(model.labels) == zoo.find_model(NAME).num_classes
+    assert model.classes == tuple(sorted(model.classes)) and len(model.classes) == zoo.find_model(NAME).num_classes
 
 
 def test_an_incomplete_installation_is_one_line(monkeypatch):

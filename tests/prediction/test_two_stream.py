@@ -155,7 +155,7 @@ def test_labels_come_from_the_caller_the_file_or_numbers(checkpoints, tmp_path):
     assert i3dcli.load_model(**checkpoints, labels=list("abcdefghij")).labels[3] == "d"
     assert i3dcli.load_model(rgb=save_net(tmp_path / "rgb.pt", stream="rgb")).labels[3] == "class 3"
     for labels in (["a", "b"], []):
-        with pytest.raises(DatasetError, match=rf"^wrong labels: .*rgb.pt \+ .*flow.pt: got {len(labels)} labels, expected 10"):
+        with pytest.raises(DatasetError, match=rf"^wrong classes: .*rgb.pt \+ .*flow.pt: got {len(labels)} names, expected"):
             i3dcli.load_model(**checkpoints, labels=labels)
 
 

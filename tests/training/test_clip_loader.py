@@ -1,6 +1,7 @@
 import pickle
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,18 @@ from media import cut, moving, numbered, numbers, write_video
 
 from i3dcli import DatasetError, VideoError
 from i3dcli.data.dataset import Sample
-from i3dcli.defaults import TVL1, Preprocessing
+from i3dcli.defaults import TVL1
+from i3dcli.flow.stored import FlowFolder
+from i3dcli.models.preprocessing import Preprocessing
 from i3dcli.training.clip_loader import ClipDataset, Draw, Draws, collate, load_batches
 from i3dcli.video.reader import Video
 
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=9)
 
 
-def clips(samples, preprocessing=SMALL, *, num_classes=4, multi_label=False, **options):
+def clips(samples, preprocessing=SMALL, *, num_classes=4, multi_label=False, flow_dir=None, **options):
+    if flow_dir is not None:
+        options["stored"] = FlowFolder(Path(flow_dir), preprocessing.flow)
     return ClipDataset(samples, preprocessing, num_classes=num_classes, multi_label=multi_label, **options)
 
 
@@ -157,7 +162,7 @@ def test_flow_of_another_making_is_an_error_for_all(motions, flows, preprocessin
     dataset = clips([sample(path)], preprocessing, flow_dir=flows["jpg"] / "train")
     for draw in (0, Draw(0, 0)):
         (error,) = dataset[draw].errors
-        assert isinstance(error, DatasetError) and f": {text}; extract it again, or train for it with" in str(error)
+        assert isinstance(error, DatasetError) and f": {text}; extract it as the weights want it, or" in str(error)
 
 
 def test_targets_are_the_actions_whose_spans_the_window_touches(tmp_path):
@@ -185,9 +190,9 @@ def test_an_unreadable_video_is_replaced_when_training_and_left_out_otherwise(co
     assert (item.path, item.target.item(), len(item.errors)) == (counted.path, 3, 1)
     assert isinstance(item.errors[0], VideoError) and "bad.mp4" in str(item.errors[0])
     assert (dataset[0].clip, len(dataset[0].errors)) == (None, 1)
-    batch = collate([dataset[0], dataset[1]])
+    batch = collate([dataset[0], dataset[1]], crop=32)
     assert (batch.clips.shape, batch.targets.tolist(), batch.paths) == ((1, 3, 9, 32, 32), [3], (counted.path,))
-    assert collate([dataset[0]]).paths == () and len(collate([dataset[0]]).errors) == 1
+    assert collate([dataset[0]], crop=32).paths == () and len(collate([dataset[0]], crop=32).errors) == 1
 
 
 def test_where_no_video_can_be_read_the_search_ends(tmp_path):
@@ -198,9 +203,13 @@ def test_where_no_video_can_be_read_the_search_ends(tmp_path):
     assert item.clip is None and re.match(r"no readable video: 33 tried: the first said: .*bad7\.mp4", str(item.errors[-1]))
 
 
-def test_a_picture_smaller_than_the_crop_is_named(counted):
-    (error,) = clips([counted], replace(SMALL, crop=33))[0].errors
-    assert str(error) == f"too small: {counted.path}: got 32x32 pixels for --crop 33; lower it"
+def test_a_picture_smaller_than_the_crop_is_used_whole_alone_and_padded_beside_others(counted):
+    item = clips([counted], replace(SMALL, crop=36))[0]
+    assert item.clip.shape == (3, 9, 32, 32) and item.errors == ()
+    assert torch.equal(collate([item], crop=36).clips[0], item.clip)
+    together = collate([item, item], crop=36).clips
+    assert together.shape == (2, 3, 9, 36, 36) and torch.equal(together[0, :, :, 2:34, 2:34], item.clip)
+    assert torch.equal(together[0, :, :, 0, 2:34], item.clip[:, :, 0]) and torch.equal(together[0], together[1])
 
 
 def test_stored_flow_without_any_flow_is_named(motions, flows, tmp_path):
@@ -232,7 +241,9 @@ def test_what_a_video_lacks_is_said_with_its_clips(counted, tmp_path):
     dataset = clips([counted, sample(path)])
     video = Video(path, fps=25, short_side=32)
     assert sum(1 for _ in video) < 30
-    batch = collate([dataset[Draw(0, 5)], dataset[Draw(1, 5)], *(dataset[Draw(1, position)] for position in range(6, 12))])
+    batch = collate(
+        [dataset[Draw(0, 5)], dataset[Draw(1, 5)], *(dataset[Draw(1, position)] for position in range(6, 12))], crop=32
+    )
     assert batch.errors == () and set(batch.notes) == {video.loss()}
 
 

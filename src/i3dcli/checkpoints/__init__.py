@@ -8,12 +8,12 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .checkpoint import load_checkpoint as load_checkpoint
-    from .checkpoint import read_tensors as read_tensors
     from .checkpoint import save_checkpoint as save_checkpoint
-    from .checkpoint import wrong as wrong
     from .inflate import inflate_googlenet as inflate_googlenet
     from .inflate import inflate_state_dict as inflate_state_dict
     from .load import load_streams as load_streams
+    from .matching import read_tensors as read_tensors
+    from .matching import wrong as wrong
     from .networks import split_key as split_key
     from .tensors import read_all as read_all
     from .weight_files import read_weights as read_weights
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from .zoo import named_classes as named_classes
 
 _HOMES = {
-    "checkpoint": ("load_checkpoint", "read_tensors", "save_checkpoint", "wrong"),
+    "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "inflate": ("inflate_googlenet", "inflate_state_dict"),
     "load": ("load_streams",),
+    "matching": ("read_tensors", "wrong"),
     "networks": ("split_key",),
     "tensors": ("read_all",),
     "weight_files": ("read_weights",),

@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..defaults import IN_CHANNELS
 from ..errors import I3DError
-from ..models import BN_EPS, I3D, LAYERS, Unit3D, same_padding
+from ..models import BN_EPS, CHANNELS, I3D, LAYERS, Unit3D, same_padding
 from ..text import counted, shown
-from .checkpoint import read_tensors, wrong
 from .key_maps import FIRST_CONV, FIRST_TENSOR, Renaming, identify, renamed
+from .matching import read_tensors, wrong
 from .networks import find_network, split_key
 from .tensors import Stored
 from .weight_files import read_weights
@@ -132,14 +131,14 @@ def inflate_checkpoint(
 
 def to_i3d(source: GoogLeNet, *, stream: str, num_classes: int, rescale: bool) -> I3D:
     """The I3D whose every layer but the head is inflated from `source`."""
-    if stream not in IN_CHANNELS:
+    if stream not in CHANNELS:
         raise ValueError(f"expected stream rgb or flow, got {stream = }")
     tensors = dict(source.tensors)
     if stream == "flow":
-        tensors[FIRST_CONV] = tensors[FIRST_CONV].mean(dim=1, keepdim=True).repeat(1, IN_CHANNELS["flow"], 1, 1)
+        tensors[FIRST_CONV] = tensors[FIRST_CONV].mean(dim=1, keepdim=True).repeat(1, CHANNELS["flow"], 1, 1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(HEAD_SEED)
-        net = I3D(num_classes, IN_CHANNELS[stream])
+        net = I3D(num_classes, inputs=(stream,))
     head = {key: value for key, value in net.state_dict().items() if key.startswith("logits.")}
     net.load_state_dict({**inflate_state_dict(tensors, rescale=rescale), **head}, strict=True)
     return net.eval()
@@ -205,7 +204,7 @@ def check_boring_video(net: I3D, source: GoogLeNet, where: str | Path) -> dict[s
     picture = torch.rand(1, net.in_channels, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     ours = middle_activations(net, picture.unsqueeze(2).expand(-1, -1, frames, -1, -1))
     if net.stream == "flow":  # three channels (u+v)/3: under the weights W of R, G and B this is mean(W) u + mean(W) v
-        picture = picture.sum(dim=1, keepdim=True).expand(-1, IN_CHANNELS["rgb"], -1, -1) / IN_CHANNELS["rgb"]
+        picture = picture.sum(dim=1, keepdim=True).expand(-1, CHANNELS["rgb"], -1, -1) / CHANNELS["rgb"]
     theirs = flat_activations(source.tensors, picture)
     differences = {name: relative_difference(ours[name], expected) for name, expected in theirs.items()}
     unit, largest = worst(differences)

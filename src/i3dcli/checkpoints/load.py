@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..models import I3D
+from ..models import VideoNetwork
 from ..text import shown
 from .checkpoint import load_checkpoint
 from .zoo import ZooModel, fetch, model_named
 
 
-def load_streams(source: str | Path | ZooModel, streams: Sequence[str] | None = None) -> dict[str, I3D]:
+def load_streams(source: str | Path | ZooModel, streams: Sequence[str] | None = None) -> dict[str, VideoNetwork]:
     """The networks of `source` by stream: that of a checkpoint, or those of a model, which are downloaded on first use.
 
     A `source` that is both the name of a model and a path where something lies is the path. `streams` limits a model to

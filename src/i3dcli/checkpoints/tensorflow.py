@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,9 @@ from ..errors import CheckpointError, Malformed
 from ..files import check_is_file
 from ..text import shown
 from ._leveldb import crc32c, masked, read_table, table_entries, varint
-from .tensors import Stored
+from .key_maps import deepmind_names, deepmind_scopes, from_deepmind, identify
+from .matching import wrong
+from .tensors import Inert, Stored
 
 MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h
 DTYPES = {1: torch.float32, 2: torch.float64, 3: torch.int32, 9: torch.int64, 14: torch.bfloat16, 19: torch.float16}
@@ -181,3 +185,66 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def numbers(data: bytes) -> dict[int, int]:
     return {number: value for number, value in fields(data) if isinstance(value, int)}
+
+
+TENSORFLOW_PART = re.compile(r"\.(data-\d{5}-of-\d{5}|meta)$")  # beside the index
+
+
+def tensorflow_index(path: str | Path) -> Path | None:
+    """The index of the TensorFlow checkpoint at `path`: its prefix, its .index, .meta or a shard, or the folder it is alone in.
+
+    None where `path` is none of these. Raises CheckpointError for a folder that does not hold just one.
+    """
+    path = Path(path)
+    prefix, is_part = TENSORFLOW_PART.subn("", path.name)
+    if path.name.endswith(".index"):
+        return path
+    if is_part:
+        return path.with_name(f"{prefix}.index")
+    if os.path.isfile(f"{path}.index") and not os.path.isfile(path):
+        return Path(f"{path}.index")
+    if not os.path.isdir(path):
+        return None
+    found = sorted(index for index in path.glob("*.index") if index.is_file() and not index.name.startswith("._"))
+    if not found:
+        raise wrong(path, what_a_folder_holds(path), "a checkpoint file, or a folder with one TensorFlow checkpoint")
+    if len(found) > 1:
+        names = f"{' and '.join(index.name for index in found[:2])}{' and others' * (len(found) > 2)}"
+        raise wrong(
+            path, f"a folder with {len(found)} files .index, {names}", "a file, or a folder with one TensorFlow checkpoint"
+        )
+    return found[0]
+
+
+def what_a_folder_holds(path: Path) -> str:
+    """In place of an index, for an error message."""
+    names = sorted(os.listdir(path))
+    weights = [name for name in names if name.endswith((".pt", ".pth", ".safetensors"))]
+    if weights:
+        return f"a folder with {' and '.join(weights[:2])}{' and others' * (len(weights) > 2)} (name one)"
+    if any(TENSORFLOW_PART.search(name) for name in names):
+        return "a folder with a TensorFlow checkpoint whose .index is missing"
+    if "saved_model.pb" in names:
+        return "a TensorFlow SavedModel (name variables/variables.index in it)"
+    return "a folder without weights"
+
+
+def tensorflow_tensors(index: Path, key: str | None) -> Mapping[str, Stored | Inert]:
+    """The tensors of DeepMind's network in a TensorFlow checkpoint, fine-tuned or not, under our names; not yet read.
+
+    Of several networks, `key` names the scope of one, or how it begins. Raises CheckpointError.
+    """
+    bundle = TensorBundle(index)
+    scopes = [scope for scope in deepmind_scopes(bundle.entries) if key is None or scope.startswith(key)]
+    if not scopes:
+        found = identify({name: entry.shape for name, entry in bundle.entries.items()})
+        raise wrong(index, found if key is None else f"no network {key!r}", "DeepMind's Inception-v1 I3D")
+    if len(scopes) > 1:
+        listed = " and ".join(scope or "one without a scope" for scope in scopes)
+        raise wrong(index, f"{len(scopes)} networks, {listed}", "one", f"name it as in {index}#{scopes[-1].rstrip('/')}")
+    names = deepmind_names(bundle.entries, scopes[0])
+    for ours, count in Counter(names.values()).items():
+        if count > 1:
+            twice = " and ".join(name for name, key in names.items() if key == ours)
+            raise wrong(index, f"{count} tensors for one place, {twice}", "one")
+    return from_deepmind({ours: bundle.stored(name) for name, ours in names.items()})

@@ -22,6 +22,9 @@ from .gate import say, told_if_interrupted
 @click.option("--flow", type=NAME, metavar="PATH", help="Checkpoint of flow, likewise.")
 @click.option("--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to score.  [default: those given]")
 @click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
+@click.option(
+    "--any-flow", is_flag=True, help="Use flow of --flow-dir that was made otherwise than the weights want it, and say how."
+)
 @click.option("--protocol", type=click.Choice(["full", "clips"]), default="full", help="Every frame, or clips and crops.")
 @click.option("--max-frames", type=COUNT, help=f"Of full: look at no more frames; the paper's are {defaults.MAX_CLIP_LEN}.")
 @click.option("--clips", type=click.IntRange(1, 1000), help=f"Of clips: how many per video.  [default: {defaults.TEST_CLIPS}]")

@@ -17,7 +17,7 @@ from .common import BOUND, NAME, PIXELS, option_type
 from .gate import error_lines, say, told_if_interrupted
 
 if TYPE_CHECKING:
-    from ..flow import FlowOptions, Outcome
+    from ..flow import FlowOptions, FlowOutcome
 
 TVL1_OPTIONS = {  # a field of TVL1 and its help; the ranges are those of its own
     "tau": "Time step of the dual variable.",
@@ -114,7 +114,7 @@ def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **opt
     ctx.exit(1 if failed else 0)
 
 
-def tell(outcome: Outcome) -> None:
+def tell(outcome: FlowOutcome) -> None:
     """Print what became of a video."""
     if outcome.status == "elsewhere":
         say(f"Note: left to another process: {shown(outcome.video)}", err=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import defaults
-from ..errors import I3DError
 from ..text import counted, shown
 from .common import NAME, check_outputs, chosen_streams
 from .gate import error_lines, say, told_if_interrupted
@@ -62,12 +61,18 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 @click.option("--flow", type=NAME, metavar="PATH", help="Checkpoint of the flow stream, in place of --model.")
 @click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
 @click.option(
+    "--any-flow", is_flag=True, help="Use flow of --flow-dir that was made otherwise than the weights want it, and say how."
+)
+@click.option(
     "--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to run.  [default: both, or those given]"
 )
 @click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Labels to print.")
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.option(
-    "--labels", type=NAME, metavar="FILE|NAME", help="Names of the classes: text, JSON, CSV, or a model's, as kinetics400."
+    "--classes",
+    type=NAME,
+    metavar="FILE|NAME",
+    help="Names of the classes: a text, JSON or CSV file, or those of a model such as kinetics400.",
 )
 @click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
 @click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
@@ -98,36 +103,36 @@ def predict(
         raise click.UsageError("--json and --csv are two forms of the output; give one or the other.")
     check_timeline_options(videos, options)
     over_time = {name: options.pop(name) for name in TIMELINE_OPTIONS}
-    scores, features, flow_dir = (options.pop(name) for name in ("scores", "features", "flow_dir"))
-    sources = [*(video.removeprefix("@") for video in videos), *videos, *(options[name] for name in ("rgb", "flow", "labels"))]
+    scores, features, flow_dir, any_flow = (options.pop(name) for name in ("scores", "features", "flow_dir", "any_flow"))
+    sources = [*(video.removeprefix("@") for video in videos), *videos, *(options[name] for name in ("rgb", "flow", "classes"))]
     check_outputs(scores, features, over_time["plot"], over_time["annotate"], inputs=sources, overwrite=overwrite)
     model = model_from_options(**options)
     check_flow_stream(model, {"--flow-dir": flow_dir, "--show-flow": over_time["show_flow"]})
     timeline = timeline_from_options(model, top_k=top_k, overwrite=overwrite, **over_time)
+    flow = None if flow_dir is None else model.stored_flow(flow_dir, any_flow=any_flow)
     from ..prediction import predict as verb
     from ..prediction import records
 
     show = partial(records.as_json if json else records.as_csv if csv else records.as_table, timeline=timeline is not None)
     if csv:
         say(",".join(records.csv_fields(timeline=timeline is not None)))
-    failed = False
-    wanted = {"flow_dir": flow_dir, "features": features is not None, "timeline": timeline}
-    count = 0
+    failed, count = False, 0
     what = "window" if timeline is not None else "video"
     printed = told_if_interrupted(lambda: f"{counted(count, what)} predicted and printed; nothing else is kept")
     writing = outputs(scores=scores, features=features, overwrite=overwrite)
-    with printed, writing as done, error_lines() as tell_error:
-        for outcome in verb.predict_videos(model, videos, **wanted, progress=True):
-            failed |= isinstance(outcome, I3DError)
-            if isinstance(outcome, I3DError):
-                tell_error(outcome)
-            elif isinstance(outcome, str):
-                say(f"Note: {outcome}", err=True)
-            else:
-                say(show(outcome, top_k), exact=json or csv)
+    outcomes = verb.predict_inputs(model, videos, flow=flow, features=features is not None, timeline=timeline, progress=True)
+    with printed, writing as done, error_lines() as tell_error, contextlib.closing(outcomes):
+        for outcome in outcomes:
+            if outcome.error is not None:
+                failed = True
+                tell_error(outcome.error)
+            if outcome.note is not None:
+                say(f"Note: {outcome.note}", err=True)
+            if outcome.prediction is not None:
+                say(show(outcome.prediction, top_k), exact=json or csv)
                 count += 1
                 if scores or features:
-                    done.append(outcome)
+                    done.append(outcome.prediction)
     ctx.exit(1 if failed else 0)
 
 
@@ -219,13 +224,13 @@ def frames_in(span: Span, fps: float) -> int:
 
 
 def model_from_options(
-    model: str | None, rgb: str | None, flow: str | None, stream: str | None, device: str, labels: str | None
+    model: str | None, rgb: str | None, flow: str | None, stream: str | None, device: str, classes: str | None
 ) -> TwoStream:
     """The model that the options of a command name; raises UsageError for options that contradict each other."""
     streams = chosen_streams(model=model, rgb=rgb, flow=flow, stream=stream)
     from ..checkpoints import named_classes
     from ..prediction import load_model
 
-    names = None if labels is None else named_classes(labels)
+    names = None if classes is None else named_classes(classes)
     with told_if_interrupted(lambda: "nothing is predicted yet"):
-        return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, labels=names)
+        return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, classes=names)

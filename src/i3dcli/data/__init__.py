@@ -9,15 +9,14 @@ from .._lazy import lazy_names
 if TYPE_CHECKING:
     from .chosen import count_chosen as count_chosen
     from .chosen import video_numbers as video_numbers
-    from .clips import byte_clip as byte_clip
+    from .clips import as_clip as as_clip
+    from .clips import as_input as as_input
     from .clips import centre_crop as centre_crop
-    from .clips import flow_clip as flow_clip
     from .clips import looped as looped
     from .clips import mirrored as mirrored
+    from .clips import padded as padded
     from .clips import random_crop as random_crop
     from .clips import random_start as random_start
-    from .clips import rgb_from_bytes as rgb_from_bytes
-    from .clips import windows as windows
     from .dataset import Dataset as Dataset
     from .dataset import Sample as Sample
     from .dataset import labels_of as labels_of
@@ -30,24 +29,14 @@ if TYPE_CHECKING:
     from .folders_and_lists import numbered_classes as numbered_classes
     from .holdout import for_training as for_training
     from .views import FULL as FULL
-    from .views import Clips as Clips
     from .views import Protocol as Protocol
+    from .views import View as View
     from .views import Views as Views
     from .views import Watcher as Watcher
 
 _HOMES = {
     "chosen": ("count_chosen", "video_numbers"),
-    "clips": (
-        "byte_clip",
-        "centre_crop",
-        "flow_clip",
-        "looped",
-        "mirrored",
-        "random_crop",
-        "random_start",
-        "rgb_from_bytes",
-        "windows",
-    ),
+    "clips": ("as_clip", "as_input", "centre_crop", "looped", "mirrored", "padded", "random_crop", "random_start"),
     "dataset": (
         "Dataset",
         "Sample",
@@ -61,6 +50,6 @@ _HOMES = {
     ),
     "folders_and_lists": ("numbered_classes",),
     "holdout": ("for_training",),
-    "views": ("Clips", "FULL", "Protocol", "Views", "Watcher"),
+    "views": ("FULL", "Protocol", "View", "Views", "Watcher"),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

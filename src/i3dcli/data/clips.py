@@ -10,26 +10,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..defaults import IN_CHANNELS, MAX_CLIP_LEN, MIN_CLIP_LEN
-
 Item = TypeVar("Item")
 
 
-def windows(items: Iterable[Item], *, length: int = MAX_CLIP_LEN, shortest: int = MIN_CLIP_LEN) -> Iterator[list[Item]]:
-    """Consecutive lists of `length` items, lazily; a rest of fewer than `shortest` items joins the last list."""
+def windows(items: Iterable[Item], *, length: int, shortest: int) -> Iterator[tuple[list[Item], bool]]:
+    """Consecutive lists of `length` items, lazily, each with whether it is the last one.
+
+    A rest of fewer than `shortest` items joins the last list.
+    """
     window: list[Item] = []
     for item in items:
         window.append(item)
-        if len(window) == length + shortest:
-            yield window[:length]
+        if len(window) == length + max(1, shortest):
+            yield window[:length], False
             window = window[length:]
     if window:
-        yield window
+        yield window, True
 
 
-def sliding(
-    items: Iterable[Item], *, length: int, stride: int, shortest: int = MIN_CLIP_LEN
-) -> Iterator[tuple[int, list[Item]]]:
+def sliding(items: Iterable[Item], *, length: int, stride: int, shortest: int) -> Iterator[tuple[int, list[Item]]]:
     """(index of its first item, items) of each window of `length` items, one every `stride` items, lazily.
 
     Windows overlap or leave gaps. The last one ends with the items: a shorter one is kept if it is the only one, or if it
@@ -47,7 +46,7 @@ def sliding(
         yield first, window
 
 
-def looped(items: Sequence[Item], *, shortest: int = MIN_CLIP_LEN) -> list[Item]:
+def looped(items: Sequence[Item], *, shortest: int) -> list[Item]:
     """`items`, repeated from the start until there are `shortest`; paper, section 2.5."""
     return [items[i % len(items)] for i in range(max(len(items), shortest))]
 
@@ -69,29 +68,35 @@ def centre_crop(height: int, width: int, crop: int) -> tuple[slice, slice]:
     return slice(top, top + crop), slice(left, left + crop)
 
 
-def mirrored(clip: Tensor) -> Tensor:
-    """A clip (…,C,T,H,W) as seen in a mirror; of flow (C = 2), what moved right moves left."""
-    clip = clip.flip(-1)
-    if clip.shape[-4] == IN_CHANNELS["flow"]:
-        clip.select(-4, 0).neg_()
+def padded(clip: Tensor, crop: int) -> Tensor:
+    """A clip (…,H,W) with sides of at least `crop` pixels: a smaller picture is continued by the pixels of its edge."""
+    for axis in (-2, -1):
+        size = clip.shape[axis]
+        if size < crop:
+            before = (crop - size) // 2
+            clip = clip.index_select(axis, torch.arange(-before, crop - before).clamp_(0, size - 1))
     return clip
 
 
-def rgb_clip(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """T frames (H,W,3) uint8 → one clip (1,3,T,H,W) float32 in [-1, 1]."""
-    return rgb_from_bytes(byte_clip(frames)[None])
+def mirrored(clip: Tensor, *, input: str) -> Tensor:
+    """A clip (…,C,T,H,W) as seen in a mirror; of "flow", one or stacked as x, y, x, y …, what moved right moves left."""
+    clip = clip.flip(-1)
+    if input == "flow":
+        clip[..., 0::2, :, :, :].neg_()
+    return clip
 
 
-def byte_clip(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """T frames (H,W,3) uint8 → (3,T,H,W) uint8, a quarter of the bytes to carry to a device."""
-    return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2)
+def as_clip(input: str, items: Sequence[NDArray[np.uint8 | np.float32]], *, bound: float) -> Tensor:
+    """What a network looks at as one clip (C,T,H,W).
+
+    T frames (H,W,3) of "rgb" stay uint8, a quarter of the bytes to carry to a device, where `as_input` scales them. T flows
+    (2,H,W) of "flow" in pixels per frame become float32, clamped to ±`bound` and scaled to [-1, 1].
+    """
+    if input == "rgb":
+        return torch.from_numpy(np.stack(items)).permute(3, 0, 1, 2)
+    return torch.from_numpy(np.stack(items, axis=1)).clamp_(-bound, bound).div_(bound)
 
 
-def rgb_from_bytes(clips: Tensor) -> Tensor:
-    """RGB clips of bytes → float32 in [-1, 1]."""
-    return clips.float().div_(127.5).sub_(1)
-
-
-def flow_clip(flows: Sequence[NDArray[np.float32]], *, bound: float) -> Tensor:
-    """T flows (2,H,W) in pixels per frame → one clip (1,2,T,H,W) float32, clamped to ±bound and scaled to [-1, 1]."""
-    return torch.from_numpy(np.stack(flows, axis=1)).clamp_(-bound, bound).div_(bound)[None]
+def as_input(clips: Tensor) -> Tensor:
+    """Clips as a network takes them, float32 in [-1, 1]; those of RGB may be bytes."""
+    return clips.float().div_(127.5).sub_(1) if clips.dtype == torch.uint8 else clips

@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ..defaults import Preprocessing
+from ..defaults import ARCHITECTURE
 from ..errors import VideoError
-from ..flow import FlowReader, Frame, Moment, flow_stream, with_flow, without_flow
+from ..flow import FlowMethod, FlowReader, Frame, Moment, without_flow
+from ..models import ARCHITECTURES, Preprocessing
 from ..text import counted, shown
 from ..video import Video
-from .clips import centre_crop, flow_clip, looped, rgb_clip, sliding, windows
+from .clips import as_clip, centre_crop, looped, sliding, windows
 
-Clips = dict[str, Tensor]  # by stream, (V,C,T,H,W) in [-1, 1]: V views of the same frames
+Clips = dict[str, Tensor]  # by stream, (V,C,T,H,W): V views of the same frames; RGB as bytes, flow in [-1, 1]
+Items = Sequence[NDArray[np.uint8 | np.float32]]  # frames (H,W,3), or flows (2,H,W)
 Watcher = Callable[[Moment], None]
 
 
@@ -29,14 +31,19 @@ class Protocol:
     """What of a video the network sees. By default every frame, up to `max_frames`, in the centre crop; paper, table 1.
 
     With `clips`, so many of the length the stream was trained on, evenly spaced from the start to the end, or one
-    in the middle; with three `crops`, each from the start, the middle and the end of the longer side.
+    in the middle; with three `crops`, each from the start, the middle and the end of the longer side. With `window`, every
+    `stride` frames a window of so many frames, each with a prediction of its own.
     """
 
     clips: int | None = None
     crops: int = 1
     max_frames: int | None = None
+    window: int | None = None
+    stride: int | None = None
 
     def __str__(self) -> str:
+        if self.window is not None:
+            return f"windows of {counted(self.window, 'frame')} every {self.stride}, centre crop"
         if self.clips is None:
             frames = "every frame" if self.max_frames is None else f"the first {counted(self.max_frames, 'frame')}"
             return f"{frames}, centre crop, logits averaged over time"
@@ -47,11 +54,22 @@ class Protocol:
 FULL: Protocol = Protocol()
 
 
-class Views:
-    """The inputs of one video, to iterate over: (frames, clips) of each window or clip, lazily, in flat memory.
+@dataclass(frozen=True)
+class View:
+    """Clips of some frames of a video. All views of a prediction come one after the other, and the last one says so."""
 
-    `trained` holds the preprocessing of each stream that is wanted; `flow` is the video's flow as extract-flow stored it,
-    in place of computing it. Opening checks the video. Raises VideoError, also while iterating.
+    frames: range
+    clips: Clips
+    completes: range | None  # the frames of the prediction that this view is the last of
+    damaged_frames: int  # of the video, so far
+
+
+class Views:
+    """The views of one video, to iterate over, lazily and in flat memory.
+
+    `trained` holds the preprocessing of each stream that is wanted, and `architecture` names the network that they are for.
+    `flow` is the video's flow as extract-flow stored it, in place of computing it. `watch` is called with every frame and
+    its flow, whole, before the window that they end. Opening checks the video. Raises VideoError, also while iterating.
     """
 
     def __init__(
@@ -59,36 +77,80 @@ class Views:
         video: str | Path,
         trained: Mapping[str, Preprocessing],
         *,
+        architecture: str = ARCHITECTURE,
         protocol: Protocol = FULL,
         flow: FlowReader | None = None,
+        watch: Watcher | None = None,
         progress: bool = False,
     ):
-        self.path, self.trained, self.protocol, self.flow, self.progress = video, trained, protocol, flow, progress
+        self.path, self.trained, self.protocol, self.flow = video, trained, protocol, flow
+        self.watch, self.progress = watch, progress
+        self.architecture = ARCHITECTURES[architecture]
         shared = next(iter(trained.values()))
         self.crop = shared.crop
         self.source = Video(video, fps=shared.fps, short_side=shared.short_side)
-        self.num_frames = 0  # of the video, so far
 
-    def __iter__(self) -> Iterator[tuple[range, Clips]]:
-        return self._windows() if self.protocol.clips is None else self._clips(self.protocol.clips)
+    def __iter__(self) -> Iterator[View]:
+        protocol = self.protocol
+        if protocol.window is not None:
+            return self._sliding_windows(protocol.window, protocol.stride or protocol.window)
+        return self._windows(protocol.max_frames) if protocol.clips is None else self._clips(protocol.clips)
 
-    def timeline(self, length: int, stride: int, *, watch: Watcher | None = None) -> Iterator[tuple[int, list[Moment]]]:
-        """(first frame, cropped moments) of each window of `length` frames, one every `stride`; see `clips.sliding`.
+    def notes(self) -> list[str]:
+        """What is to be said of the video, once all of its views have been seen: small pictures, missing frames."""
+        small = next(iter(self.trained.values())).small_pictures()
+        return [note for note in (small, self.source.loss()) if note is not None]
+
+    def _windows(self, max_frames: int | None) -> Iterator[View]:
+        """As many frames as the network takes are one pass; of a longer video, windows of so many are one prediction."""
+        seen = range(0)
+        moments = islice(cropped(self._moments(), self.crop), max_frames)
+        for window, is_last in self._passes(moments):
+            seen = range(seen.stop, seen.stop + len(window))
+            if seen.stop == max_frames:
+                window[-1] = (window[-1][0], None)  # it leads to a frame that is not looked at
+            yield self._view(seen, self._inputs(window), completes=range(seen.stop) if is_last else None)
+
+    def _sliding_windows(self, length: int, stride: int) -> Iterator[View]:
+        """A window of `length` frames every `stride` frames; see `clips.sliding`.
 
         Every whole moment goes by `watch` before it is cropped. Without it, no flow is computed within gaps.
         """
+        watch = self.watch
         kept = stride if watch is not None or self.flow is not None else min(stride, length + 1)  # 1 more ends the last flow
         moments = self._moments(stride=stride, kept=kept)
         if watch is not None:
             moments = watched(moments, watch)
-        for first_kept, window in sliding(cropped(moments, self.crop), length=length, stride=kept):
+        shortest = self.architecture.min_clip_len
+        for first_kept, window in sliding(cropped(moments, self.crop), length=length, stride=kept, shortest=shortest):
             first = first_kept // kept * stride
-            self.num_frames = first + len(window)
-            yield first, window
+            frames = range(first, first + len(window))
+            for part, is_last in self._passes(window):
+                yield self._view(frames, self._inputs(part), completes=frames if is_last else None)
 
-    def inputs(self, moments: Sequence[Moment]) -> Clips:
-        """Some of a window's moments as one view."""
-        return self._inputs([frame for frame, _ in moments], [flow for _, flow in moments if flow is not None], self.trained)
+    def _clips(self, count: int) -> Iterator[View]:
+        """Clips that are read on their own, so that little else is decoded; of streams of one length, the same."""
+        num_frames = self._count_frames()
+        lengths = sorted({preprocessing.clip_len for preprocessing in self.trained.values()})
+        places = [(length, first) for length in lengths for first in evenly_spaced(num_frames, length, count)]
+        for number, (length, first) in enumerate(places, start=1):
+            streams = [stream for stream, preprocessing in self.trained.items() if preprocessing.clip_len == length]
+            frames = self.source.read(first, length + 1)
+            if not frames:
+                raise VideoError(
+                    f"damaged video: {shown(self.path)}: nothing could be decoded from frame {first} on; copy it again"
+                )
+            flows = self._flows_between(first, frames) if "flow" in streams else []
+            clips = self._crops(frames[:length], flows, streams)
+            seen = range(first, first + len(frames[:length]))
+            yield self._view(seen, clips, completes=range(num_frames) if number == len(places) else None)
+
+    def _view(self, frames: range, clips: Clips, *, completes: range | None) -> View:
+        return View(frames, clips, completes, self.source.damaged_frames)
+
+    def _passes(self, moments: Iterable[Moment]) -> Iterator[tuple[list[Moment], bool]]:
+        """Lists of as many moments as the network looks at in one pass, and whether each is the last one."""
+        return windows(moments, length=self.architecture.test_clip_len, shortest=self.architecture.min_clip_len)
 
     def _moments(self, *, stride: int = 1, kept: int = 1) -> Iterator[Moment]:
         """Whole frames, the first `kept` of every `stride`, and the flow from each to the next."""
@@ -105,45 +167,18 @@ class Views:
         if "flow" not in self.trained:
             return without_flow(frames)
         if self.flow is None:
-            trained = self.trained["flow"]
-            return with_flow(frames, trained.flow_algorithm, trained.flow_parameters)
-        return with_stored_flow(frames, self.flow, self.path, remedy=self._remedy())
-
-    def _windows(self) -> Iterator[tuple[range, Clips]]:
-        """Up to 250 frames are one pass; of a longer video, windows of 250."""
-        for window in windows(islice(cropped(self._moments(), self.crop), self.protocol.max_frames)):
-            seen = range(self.num_frames, self.num_frames + len(window))
-            self.num_frames = seen.stop
-            if self.num_frames == self.protocol.max_frames:
-                window[-1] = (window[-1][0], None)  # it leads to a frame that is not looked at
-            yield seen, self.inputs(window)
-
-    def _clips(self, count: int) -> Iterator[tuple[range, Clips]]:
-        """Clips that are read on their own, so that little else is decoded; of streams of one length, the same."""
-        self.num_frames = self._count_frames()
-        for length in sorted({preprocessing.clip_len for preprocessing in self.trained.values()}):
-            streams = [stream for stream, preprocessing in self.trained.items() if preprocessing.clip_len == length]
-            for first in evenly_spaced(self.num_frames, length, count):
-                frames = self.source.read(first, length + 1)
-                if not frames:
-                    raise VideoError(
-                        f"damaged video: {shown(self.path)}: nothing could be decoded from frame {first} on; copy it again"
-                    )
-                flows = self._flows_between(first, frames) if "flow" in streams else []
-                yield range(first, first + len(frames[:length])), self._crops(frames[:length], flows, streams)
+            return self._method().moments(frames)
+        return self.flow.moments(frames, self.path, wanted=self.trained["flow"].flow)
 
     def _flows_between(self, first: int, frames: Sequence[Frame]) -> list[NDArray[np.float32]]:
         """The flows between `frames`, the first of which is frame `first`."""
         if self.flow is not None:
-            return stored_flows(self.flow, first, frames, self.path, remedy=self._remedy())
-        trained = self.trained["flow"]
-        return list(flow_stream(frames, trained.flow_algorithm, trained.flow_parameters))
+            return self.flow.flows_between(first, frames, self.path, wanted=self.trained["flow"].flow)
+        return list(self._method().flows(frames))
 
-    def _remedy(self) -> str:
-        """What to do about stored flow that does not belong to the video as the network sees it."""
-        wanted = self.trained["flow"]
-        options = f"--fps {self.source.fps:g} --short-side {wanted.short_side} --bound {wanted.flow_bound:g}"
-        return f"extract it again with {options} --overwrite"
+    def _method(self) -> FlowMethod:
+        """By which flow is computed: that of the flow which the weights have seen."""
+        return FlowMethod(self.trained["flow"].flow_algorithm, self.trained["flow"].flow_parameters)
 
     def _count_frames(self) -> int:
         """How many there are; what the file claims is believed where that many can be reached."""
@@ -153,24 +188,31 @@ class Views:
     def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]], streams: Collection[str]) -> Clips:
         """The clip in each crop of the protocol."""
         height, width, _ = frames[0].shape
-        views = [
-            self._inputs([frame[rows, columns] for frame in frames], [flow[:, rows, columns] for flow in flows], streams)
-            for rows, columns in crops_along(height, width, self.crop, self.protocol.crops)
-        ]
+        views = []
+        for rows, columns in crops_along(height, width, self.crop, self.protocol.crops):
+            items: dict[str, Items] = {
+                "rgb": [frame[rows, columns] for frame in frames],
+                "flow": [flow[:, rows, columns] for flow in flows],
+            }
+            views.append({stream: self._clip(stream, items[stream]) for stream in streams})
         return {stream: torch.cat([view[stream] for view in views]) for stream in streams}
 
-    def _inputs(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]], streams: Collection[str]) -> Clips:
-        """Cropped frames and the flows between them as one view each, looped where they are too few for the network."""
-        clips = {}
-        if "rgb" in streams:
-            clips["rgb"] = rgb_clip(looped(frames))
-        if "flow" in streams:
-            if not flows:
-                got = f"got 1 frame at {self.source.fps:g} fps, expected at least 2"
-                remedy = "use --stream rgb" if "rgb" in self.trained else "give a longer video"
-                raise VideoError(f"too short for flow: {shown(self.path)}: {got}; {remedy}")
-            clips["flow"] = flow_clip(looped(flows), bound=self.trained["flow"].flow_bound)
-        return clips
+    def _inputs(self, moments: Sequence[Moment]) -> Clips:
+        """Cropped moments as one view."""
+        items: dict[str, Items] = {
+            "rgb": [frame for frame, _ in moments],
+            "flow": [flow for _, flow in moments if flow is not None],
+        }
+        return {stream: self._clip(stream, items[stream]) for stream in self.trained}
+
+    def _clip(self, stream: str, items: Items) -> Tensor:
+        """Frames or flows as one clip (1,C,T,H,W), looped where they are too few for the network; VideoError for none."""
+        if not items:
+            got = f"got 1 frame at {self.source.fps:g} fps, expected at least 2"
+            remedy = "use --stream rgb" if "rgb" in self.trained else "give a longer video"
+            raise VideoError(f"too short for flow: {shown(self.path)}: {got}; {remedy}")
+        shortest = self.architecture.min_clip_len
+        return as_clip(stream, looped(items, shortest=shortest), bound=self.trained[stream].flow_bound)[None]
 
 
 def evenly_spaced(num_frames: int, length: int, count: int) -> list[int]:
@@ -187,41 +229,6 @@ def crops_along(height: int, width: int, crop: int, count: int) -> list[tuple[sl
     places = [round(i * max(0, max(height, width) - crop) / (count - 1)) for i in range(count)]
     along = [slice(place, place + crop) for place in places]
     return [(rows, place) for place in along] if width >= height else [(place, columns) for place in along]
-
-
-def with_stored_flow(frames: Iterable[Frame], flow: FlowReader, video: str | Path, *, remedy: str) -> Iterator[Moment]:
-    """Each frame with the stored flow from it to the next; raises VideoError where flow and video do not belong together."""
-    count = 0
-    for count, frame in enumerate(frames, start=1):
-        yield frame, flow_of_frame(flow, count - 1, frame, video, remedy=remedy) if count <= len(flow) else None
-    if count != len(flow) + 1:
-        raise VideoError(
-            f"flow of another video or frame rate: {shown(flow.folder)}: got {counted(len(flow), 'flow')} for "
-            f"{counted(count, 'frame')} of {shown(video)}, expected {count - 1}; {remedy}"
-        )
-
-
-def stored_flows(
-    flow: FlowReader, first: int, frames: Sequence[Frame], video: str | Path, *, remedy: str
-) -> list[NDArray[np.float32]]:
-    """The stored flows between `frames`, which start with frame `first`; VideoError where they are of another video."""
-    there = [(first + i, frame) for i, frame in enumerate(frames[:-1]) if first + i < len(flow)]
-    found = [flow_of_frame(flow, index, frame, video, remedy=remedy) for index, frame in there]
-    if len(found) != len(frames) - 1:
-        raise VideoError(
-            f"flow of another video or frame rate: {shown(flow.folder)}: got {len(flow)} flows, expected "
-            f"{first + len(frames) - 1} or more for {shown(video)}; {remedy}"
-        )
-    return found
-
-
-def flow_of_frame(flow: FlowReader, index: int, frame: Frame, video: str | Path, *, remedy: str) -> NDArray[np.float32]:
-    """The stored flow from a frame to the next; raises VideoError where it is not of the frame's size."""
-    field = flow[index]
-    if field.shape[1:] != frame.shape[:2]:
-        got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels of {shown(video)}"
-        raise VideoError(f"flow of another size: {shown(flow.folder)}: got {got}; {remedy}")
-    return field
 
 
 def watched(moments: Iterable[Moment], watch: Watcher) -> Iterator[Moment]:

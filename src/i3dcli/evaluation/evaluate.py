@@ -18,7 +18,7 @@ from ..defaults import FLOW_BOUND, TEST_CLIPS
 from ..distributed import ALONE, choose_device, process_group
 from ..errors import VideoError
 from ..files import check_writable, make_folder, write_text
-from ..flow import flow_picture, flow_stream, jpeg
+from ..flow import FlowMethod, flow_picture, jpeg
 from ..metrics import average_precision, class_accuracy, confusion, rank
 from ..prediction import TwoStream, load_model
 from ..scores import Scores, join, read_scores, write_scores
@@ -42,7 +42,7 @@ def evaluate(
     `weights` are those of RGB and flow in the mean of their logits. Raises what `score_samples` does.
     """
     dataset = scored_part(dataset)
-    samples, classes = match_classes(dataset, model.labels, note=how.note_once)
+    samples, classes = match_classes(dataset, model.classes, note=how.note_once)
     report_absent(samples, classes, how.note_once)
     scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
     read = {*scored.scores.paths}
@@ -64,6 +64,7 @@ class EvalOptions:
     flow: str | None = None
     streams: tuple[str, ...] | None = None  # None: those that there are weights for
     flow_dir: str | None = None
+    any_flow: bool = False
     protocol: str = "full"
     max_frames: int | None = None
     clips: int | None = None
@@ -126,7 +127,16 @@ def evaluate_splits(
         with result_folders(folders, group, resumable=True, overwrite=options.overwrite):
             check_inputs(splits)
             for split, chosen, dataset, model in zip(options.split, splits, datasets, models, strict=True):
-                how = Scoring(protocol, chosen.flow_dir, chosen.out, options.strict, group, note, progress)
+                how = Scoring(
+                    protocol=protocol,
+                    flow_dir=chosen.flow_dir,
+                    any_flow=options.any_flow,
+                    out=chosen.out,
+                    strict=options.strict,
+                    group=group,
+                    note=note,
+                    progress=progress,
+                )
                 report_missing(dataset, how.note_once, strict=options.strict)
                 how.note_once(f"{dataset.summary}; {shown(model.name)}, {protocol}, on {device}")
                 evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
@@ -254,5 +264,5 @@ def thumbnails(path: Path) -> tuple[bytes | None, bytes | None]:
         frames = video.read((video.estimated_frames or 2) // 2, 2) or video.read(0, 2)
     except VideoError:
         return None, None
-    flow = next(flow_stream(frames, "dis"), None)
+    flow = next(FlowMethod("dis").flows(frames), None)
     return jpeg(frames[0][..., ::-1], 85), None if flow is None else jpeg(flow_picture(flow, FLOW_BOUND / 4)[..., ::-1], 85)

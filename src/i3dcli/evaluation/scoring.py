@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data import FULL, Clips, Dataset, Protocol, Sample, numbered_classes, renumbered
+from ..data import FULL, Dataset, Protocol, Sample, numbered_classes, renumbered
 from ..distributed import ALONE, Group
-from ..errors import DatasetError, VideoError
+from ..errors import DatasetError
 from ..flow import FlowFolder
-from ..prediction import Tally, TwoStream
+from ..prediction import TwoStream, predict_videos
 from ..scores import Scores
 from ..text import counted, shown
-from ..threads import ahead
 from ..video import source_bytes
 from .score_log import Logits, ScoreLog
 
@@ -36,6 +35,7 @@ class Scoring:
 
     protocol: Protocol = FULL
     flow_dir: str | None = None
+    any_flow: bool = False
     out: str | Path | None = None
     strict: bool = False
     group: Group = ALONE
@@ -100,7 +100,9 @@ def score_samples(
     `classes` replaces the names of the model's classes. Raises VideoError, DatasetError and I3DError.
     """
     group, protocol = how.group, how.protocol
-    stored = FlowFolder(Path(how.flow_dir)) if how.flow_dir is not None and "flow" in model.nets else None
+    stored = None
+    if how.flow_dir is not None and "flow" in model.nets:
+        stored = model.stored_flow(how.flow_dir, any_flow=how.any_flow)
     check_flow(stored, samples)
     log = None
     if how.out is not None:
@@ -118,27 +120,30 @@ def score_samples(
     failures = []
     shows = how.progress and group.first
     bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
-    with bar, log or nullcontext(), closing(outcomes(model, todo[group.rank :: group.size], protocol, stored)) as found:
-        for sample, outcome in found:
-            if isinstance(outcome, str):
-                how.note(f"Note: {outcome}")
+    mine = todo[group.rank :: group.size]
+    with bar, log or nullcontext(), closing(predict_videos(model, mine, protocol=protocol, flow=stored)) as outcomes:
+        for outcome in outcomes:
+            if outcome.note is not None:
+                how.note(f"Note: {outcome.note}")
                 continue
-            if isinstance(outcome, VideoError):
+            assert outcome.video is not None
+            path = shown(outcome.video.path)
+            if outcome.error is not None:
                 if how.strict:
-                    raise outcome
-                how.note(f"Error: {outcome}")
-                failures.append(Failure(shown(sample.path), str(outcome)))
-            else:
-                new[shown(sample.path)] = outcome
+                    raise outcome.error
+                how.note(f"Error: {outcome.error}")
+                failures.append(Failure(path, str(outcome.error)))
+            elif outcome.prediction is not None:
+                new[path] = {stream: logits.numpy() for stream, logits in outcome.prediction.stream_logits.items()}
                 if log is not None:
-                    log.add(shown(sample.path), outcome, size=size_of(shown(sample.path)))
+                    log.add(path, new[path], size=size_of(path))
             bar.update(min(group.size, len(samples) - bar.n))  # the others are as far
     logits = kept | merged(group.gather(new))
     failed = {failure.path: failure for part in group.gather(failures) for failure in part}
     failures = [failed[path] for path in map(shown, (sample.path for sample in samples)) if path in failed]
     if len(failures) == len(samples):
         raise DatasetError(f"nothing could be scored: {counted(len(failures), 'video')}: the first said: {failures[0].reason}")
-    return Scored(as_scores(samples, logits, classes or model.labels, multi_label=multi_label), tuple(failures))
+    return Scored(as_scores(samples, logits, classes or model.classes, multi_label=multi_label), tuple(failures))
 
 
 def merged(parts: Iterable[Mapping[str, Logits]]) -> dict[str, Logits]:
@@ -153,48 +158,6 @@ def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
             f"no flow: {shown(stored.path)}: none of the {len(samples)} videos has any there, that of the first would be in "
             f"{shown(samples[0].key)}; make it with i3d extract-flow, or leave --flow-dir out"
         )
-
-
-def outcomes(
-    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
-) -> Generator[tuple[Sample, Logits | VideoError | str], None, None]:
-    """The logits of each sample, or why there are none, and before them what of its video is missing.
-
-    A thread reads ahead, also into the next video.
-    """
-    tallies: dict[str, Tally] = {}
-    for sample, event in ahead(events(model, samples, protocol, stored)):
-        if isinstance(event, VideoError):
-            tallies = {}
-            yield sample, event
-        elif event is None or isinstance(event, str):
-            if event is not None:
-                yield sample, event
-            yield sample, {stream: tally.logits().numpy() for stream, tally in tallies.items()}
-            tallies = {}
-        else:
-            tallies = tallies or model.tallies()
-            frames, clips = event
-            model.add(tallies, clips, frames=frames)
-
-
-def events(
-    model: TwoStream, samples: Iterable[Sample], protocol: Protocol, stored: FlowFolder | None
-) -> Iterator[tuple[Sample, tuple[range, Clips] | VideoError | str | None]]:
-    """The inputs of each sample, one after the other, and then None or what of it is missing; or an error."""
-    for sample in samples:
-        try:
-            flow = None if stored is None else stored.open(sample.key, sample.path)
-            if flow is not None and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
-                raise DatasetError(
-                    f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it"
-                )
-            views = model.views(sample.path, protocol=protocol, flow=flow)
-            for view in views:
-                yield sample, view
-            yield sample, views.source.loss()
-        except VideoError as error:
-            yield sample, error
 
 
 def as_scores(
@@ -218,7 +181,7 @@ def multi_hot(samples: Sequence[Sample], num_classes: int) -> NDArray[np.int64]:
 
 def fingerprint(model: TwoStream, protocol: Protocol, flow_dir: str | None) -> str:
     """What decides the scores of a video, in one word: weights, classes, protocol, and the folder of stored flow."""
-    digest = hashlib.sha256(json.dumps([asdict(protocol), flow_dir, model.labels]).encode())
+    digest = hashlib.sha256(json.dumps([asdict(protocol), flow_dir, model.classes]).encode())
     for stream, net in model.nets.items():
         digest.update(json.dumps([stream, asdict(net.preprocessing)]).encode())
         for tensor in net.state_dict().values():

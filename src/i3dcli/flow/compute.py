@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import cast
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
 from ..errors import CheckpointError, memory_errors
 from ..text import shown
-from ..threads import ahead, threaded_map
+from ..threads import prefetch, threaded_map
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB
 Grey = NDArray[np.uint8]  # (H,W)
@@ -45,33 +46,50 @@ QUICK: dict[str, Callable[[tuple[Grey, Grey]], Flow]] = {"dis": dis, "farneback"
 CUDA_PAIRS = 256  # computed at once on a CUDA device
 
 
-def flow_stream(
-    frames: Iterable[Frame],
-    algorithm: str = FLOW_ALGORITHM,
-    params: TVL1 | None = None,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-) -> Iterator[Flow]:
-    """Flows (2,H,W) float32 between successive (H,W,3) uint8 RGB frames, lazily, one fewer than frames.
+@dataclass(frozen=True)
+class FlowMethod:
+    """An algorithm of FLOW_ALGORITHMS with its parameters, and where it runs.
 
-    Channel 0 is x, right positive, channel 1 is y, down positive, in pixels per frame at the size of the frames.
-    `algorithm` is one of FLOW_ALGORITHMS; `params` (default: OpenCV's) and `device` ("cpu" or "cuda") are for "tvl1",
-    `threads` for the CPU.
+    `parameters` (default: OpenCV's) and `device` ("cpu" or "cuda") are for "tvl1", `threads` (default: every core) for the CPU.
     """
-    greys = (cast(Grey, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames)
-    if algorithm == FLOW_ALGORITHM and torch.device(device).type == "cuda":
-        return cuda_stream(greys, params or TVL1(), device=device)
-    if algorithm == FLOW_ALGORITHM:
-        from .tvl1 import tvl1_stream
 
-        return within_memory(tvl1_stream(greys, params or TVL1(), threads=threads))
-    if algorithm not in QUICK:
-        known = ", ".join(FLOW_ALGORITHMS)
-        raise CheckpointError(
-            f"unknown flow: {shown(algorithm)}: the weights want it, expected one of {known}; give it stored, with --flow-dir"
-        )
-    return within_memory(threaded_map(QUICK[algorithm], pairwise(greys), threads=threads))
+    algorithm: str = FLOW_ALGORITHM
+    parameters: TVL1 | None = None
+    device: str = "cpu"
+    threads: int | None = None
+
+    def flows(self, frames: Iterable[Frame]) -> Iterator[Flow]:
+        """Flows (2,H,W) float32 between successive (H,W,3) uint8 RGB frames, lazily, one fewer than frames.
+
+        Channel 0 is x, right positive, channel 1 is y, down positive, in pixels per frame at the size of the frames.
+        """
+        greys = (cast(Grey, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames)
+        if self.algorithm == FLOW_ALGORITHM and torch.device(self.device).type == "cuda":
+            return cuda_stream(greys, self.parameters or TVL1(), device=self.device)
+        if self.algorithm == FLOW_ALGORITHM:
+            from .tvl1 import tvl1_stream  # not above: numba takes a moment, and not all who read flow compute it
+
+            return within_memory(tvl1_stream(greys, self.parameters or TVL1(), threads=self.threads))
+        if self.algorithm not in QUICK:
+            known = ", ".join(FLOW_ALGORITHMS)
+            raise CheckpointError(
+                f"unknown flow: {shown(self.algorithm)}: the weights want it, expected one of {known}; give it stored, with "
+                "--flow-dir"
+            )
+        return within_memory(threaded_map(QUICK[self.algorithm], pairwise(greys), threads=self.threads))
+
+    def moments(self, frames: Iterable[Frame]) -> Iterator[Moment]:
+        """Each frame with the flow from it to the next; the last one's is None."""
+        held: deque[Frame] = deque()  # frames whose flow is being computed
+
+        def held_frames() -> Iterator[Frame]:
+            for frame in frames:
+                held.append(frame)
+                yield frame
+
+        for flow in self.flows(held_frames()):
+            yield held.popleft(), flow
+        yield from without_flow(held)
 
 
 def within_memory(flows: Iterator[Flow]) -> Iterator[Flow]:
@@ -95,34 +113,13 @@ def cuda_stream(greys: Iterable[Grey], params: TVL1, *, device: str) -> Iterator
             batch = [batch[-1], *islice(source, CUDA_PAIRS)]
 
     def flows() -> Iterator[NDArray[np.float32]]:
-        for batch in ahead(batches(), depth=0):
+        for batch in prefetch(batches(), depth=0):
             with memory_errors("lower --short-side, or use --device cpu"):
                 flow = tvl1_frames(torch.from_numpy(batch).to(device), params).cpu().numpy()
             yield flow
 
-    for flow in ahead(flows(), depth=0):
+    for flow in prefetch(flows(), depth=0):
         yield from flow
-
-
-def with_flow(
-    frames: Iterable[Frame],
-    algorithm: str = FLOW_ALGORITHM,
-    params: TVL1 | None = None,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-) -> Iterator[Moment]:
-    """Each frame with the flow from it to the next; the last one's is None."""
-    held: deque[Frame] = deque()  # frames whose flow is being computed
-
-    def held_frames() -> Iterator[Frame]:
-        for frame in frames:
-            held.append(frame)
-            yield frame
-
-    for flow in flow_stream(held_frames(), algorithm, params, device=device, threads=threads):
-        yield held.popleft(), flow
-    yield from without_flow(held)
 
 
 def without_flow(frames: Iterable[Frame]) -> Iterator[Moment]:
@@ -135,4 +132,4 @@ def compute_flow(frames: torch.Tensor, params: TVL1 = TVL1(), *, threads: int | 
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8 or len(frames) < 2:
         raise ValueError(f"expected at least two frames (T,3,H,W) uint8, got {tuple(frames.shape) = }, {frames.dtype = }")
     pictures = frames.permute(0, 2, 3, 1).contiguous().numpy()
-    return torch.from_numpy(np.stack(list(flow_stream(pictures, params=params, threads=threads))))
+    return torch.from_numpy(np.stack(list(FlowMethod(parameters=params, threads=threads).flows(pictures))))

@@ -8,9 +8,8 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import __version__
-from ..defaults import FLOW_ALGORITHM, FLOW_BOUND, FLOW_FORMATS, FPS, JPEG_QUALITY, SHORT_SIDE, TVL1
+from ..defaults import FLOW_FORMATS, JPEG_QUALITY, FlowRecipe
 from ..distributed import choose_device, own_device
 from ..errors import DatasetError, I3DError, VideoError
 from ..files import make_folder
 from ..text import shown
 from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
 from .claims import Claims, check_replaceable, is_flow
-from .compute import Frame, Moment, with_flow
+from .compute import FlowMethod
 from .failures import Failures
 from .formats import QUANTISED, ZERO_LEVEL
 from .places import Place, made_from, path_hash, places, source_record
@@ -37,22 +36,18 @@ STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; 
 
 
 @dataclass(frozen=True)
-class FlowOptions:
+class FlowOptions(FlowRecipe):
     """How flow is made and stored; all of it is in the sidecar, under these names."""
 
     format: str = FLOW_FORMATS[0]
-    bound: float = FLOW_BOUND
-    fps: float | None = FPS
-    short_side: int = SHORT_SIDE
-    algorithm: str = FLOW_ALGORITHM
-    parameters: TVL1 | None = field(default_factory=TVL1)  # None for algorithms without
-    quality: int = JPEG_QUALITY
-    frames: bool = False
-    viz: bool = False
+    quality: int = JPEG_QUALITY  # of JPEG pictures
+    frames: bool = False  # store the RGB frames, too
+    viz: bool = False  # store a video of the flow in colours, too
 
     def record(self) -> dict[str, Any]:
         """As plain data; a native frame rate has no number yet."""
-        record = {**dataclasses.asdict(self), "native_fps": self.fps is None}
+        first = ("format", "bound", "fps", "short_side")
+        record = {**{name: getattr(self, name) for name in first}, **dataclasses.asdict(self), "native_fps": self.fps is None}
         if self.fps is None:
             del record["fps"]
         return record
@@ -65,7 +60,7 @@ class FlowOptions:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FlowOutcome:
     """What became of one video."""
 
     video: Path
@@ -86,7 +81,7 @@ def extract_videos(
     device: str = "cpu",
     threads: int | None = None,
     progress: bool = False,
-) -> Iterator[Outcome]:
+) -> Iterator[FlowOutcome]:
     """Extract the flow of each video that `inputs` name (files, folders, `@list.txt`) into a folder of its own below `out`.
 
     What is there already with the same options is kept; `shard` = (i, n) takes every n-th video from the i-th on.
@@ -110,23 +105,23 @@ def extract_videos(
     todo = [found for found in mine if found not in done]
     failures = Failures(out, [found.path for found in mine])
     for found in sorted(done):
-        yield Outcome(found.path, "kept", done[found])
+        yield FlowOutcome(found.path, "kept", done[found])
     for error in unnamed if shard[0] == 0 else ():
-        yield Outcome(Path(), "failed", out, error=error)
+        yield FlowOutcome(Path(), "failed", out, error=error)
     gone = missing(todo)
     if gone:
         failures.add(*((found.path, reason) for found, reason in gone.items()))
     for found, reason in gone.items():
-        yield Outcome(found.path, "failed", out / allowed[found][0], error=reason)
+        yield FlowOutcome(found.path, "failed", out / allowed[found][0], error=reason)
     todo = [found for found in todo if found not in gone]
-    compute = partial(with_flow, algorithm=options.algorithm, params=options.parameters, device=device, threads=threads)
+    method = FlowMethod(options.algorithm, options.parameters, device=device, threads=threads)
     with pair_bar(todo, options, show=progress) as bar:
         for found in todo:
             try:
-                outcome = extract_video(found, claims, allowed[found], options, compute, overwrite=overwrite, bar=bar)
+                outcome = extract_video(found, claims, allowed[found], options, method, overwrite=overwrite, bar=bar)
             except VideoError as error:
                 failures.add((found.path, error))
-                outcome = Outcome(found.path, "failed", out / allowed[found][0], error=error)
+                outcome = FlowOutcome(found.path, "failed", out / allowed[found][0], error=error)
             yield outcome
 
 
@@ -203,25 +198,25 @@ def extract_video(
     claims: Claims,
     allowed: Sequence[Place],
     options: FlowOptions,
-    compute: Callable[[Iterable[Frame]], Iterator[Moment]],
+    method: FlowMethod,
     *,
     overwrite: bool,
     bar: tqdm[Any],
-) -> Outcome:
+) -> FlowOutcome:
     """Extract one video into one of the places it is allowed, which appears whole or not at all."""
     video = Video(found.path, fps=options.fps, short_side=options.short_side)
     source = source_record(found.path)  # now, as the source may be gone by the end
     with claims.claimed(found, allowed) as claim:
         if claim is None:
-            return Outcome(found.path, "elsewhere", claims.out / allowed[0])
+            return FlowOutcome(found.path, "elsewhere", claims.out / allowed[0])
         if not overwrite and finished(found, claim.folder, options):  # by another process, since this one looked
-            return Outcome(found.path, "kept", claim.folder)
+            return FlowOutcome(found.path, "kept", claim.folder)
         check_replaceable(claim.folder)
         work = claim.work
         writer = FlowWriter(work, format=options.format, bound=options.bound, quality=options.quality)
         viz = VideoWriter(work / "flow.mp4", fps=video.fps) if options.viz else None
         with contextlib.closing(writer), viz or contextlib.nullcontext():
-            for frame, flow in compute(video):
+            for frame, flow in method.moments(video):
                 if options.frames:
                     writer.write_frame(frame)
                 if flow is None:  # of the last frame
@@ -239,7 +234,7 @@ def extract_video(
             short = f"too short for flow: {shown(found.path)}: got 1 frame at {video.fps:g} fps, expected at least 2"
             raise VideoError(video.loss() or f"{short}; leave it out")
         write_sidecar(work, source, video, writer, options)
-    return Outcome(found.path, "extracted", claim.folder, num_flows=writer.num_flows, note=video.loss())
+    return FlowOutcome(found.path, "extracted", claim.folder, num_flows=writer.num_flows, note=video.loss())
 
 
 def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: FlowWriter, options: FlowOptions) -> None:

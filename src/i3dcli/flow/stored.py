@@ -15,9 +15,9 @@ import itertools
 import json
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..defaults import JPEG_QUALITY, TVL1, Preprocessing
-from ..errors import VideoError
-from ..text import shown
+from ..defaults import JPEG_QUALITY, RANGES, TVL1, FlowRecipe
+from ..errors import DatasetError, VideoError
+from ..text import briefly, counted, shown
 from ..threads import available_cores
 from ..video import FLOW_SIDECAR as SIDECAR
 from ..video import source_bytes
+from .compute import Moment
 from .formats import QUANTISED, ZIP_TIME, dequantise, flo, flow_names, frame_name, jpeg, quantise, read_flo
 from .places import candidates, made_from
 
@@ -139,29 +140,68 @@ class FlowReader:
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         return (self[index] for index in range(self.num_flows))
 
-    def making(self) -> dict[str, Any]:
-        """How this flow was made, as fields of `Preprocessing`. Raises VideoError."""
+    @property
+    def is_clamped(self) -> bool:
+        """Whether its format holds no flow beyond the bound."""
+        return self.format in QUANTISED
+
+    @property
+    def recipe(self) -> FlowRecipe:
+        """How this flow was made, as its sidecar says. Raises VideoError."""
         parameters = self.sidecar.get("parameters")
         try:
-            return {"flow_algorithm": str(self.sidecar["algorithm"]), "flow_parameters": parameters and TVL1(**parameters)}
+            recipe = FlowRecipe(
+                algorithm=str(self.sidecar["algorithm"]),
+                parameters=None if parameters is None else TVL1(**parameters),
+                bound=self.bound,
+                fps=self.sidecar.get("fps"),
+                short_side=self.sidecar.get("short_side", 0),
+            )
+            for name, value in (("fps", recipe.fps), ("short_side", recipe.short_side), ("flow_bound", recipe.bound)):
+                if value not in RANGES[name]:
+                    raise ValueError(f"{SIDECAR} says {name} {briefly(value)}, expected {RANGES[name]}")
+            return recipe
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def mismatches(self, preprocessing: Preprocessing) -> list[str]:
-        """How this flow was made otherwise than `preprocessing` says, in words; empty where it was not."""
-        expected = {
-            "algorithm": preprocessing.flow_algorithm,
-            "fps": preprocessing.fps,
-            "short_side": preprocessing.short_side,
-        }
-        found = [(key, self.sidecar.get(key), value) for key, value in expected.items()]
-        parameters = self.sidecar.get("parameters")
-        if preprocessing.flow_parameters is not None and isinstance(parameters, dict):
-            wanted = asdict(preprocessing.flow_parameters)
-            found += [(key.rstrip("_"), parameters.get(key), value) for key, value in wanted.items()]
-        if self.format in QUANTISED:
-            found.append(("bound", self.bound, preprocessing.flow_bound))
-        return [f"{key} {there}, trained on {value}" for key, there, value in found if there != value]
+    def differences(self, wanted: FlowRecipe) -> list[str]:
+        """How this flow was made otherwise than `wanted`, in words; empty where it was not."""
+        return self.recipe.differences(wanted, clamped=self.is_clamped)
+
+    def moments(self, frames: Iterable[NDArray[np.uint8]], video: str | Path, *, wanted: FlowRecipe) -> Iterator[Moment]:
+        """Each frame of a video with the flow from it to the next.
+
+        Raises VideoError where they do not belong together; `wanted` is how the flow of these frames would be made.
+        """
+        count = 0
+        for count, frame in enumerate(frames, start=1):
+            yield frame, self._of_frame(count - 1, frame, video, wanted) if count <= len(self) else None
+        if count != len(self) + 1:
+            raise self._of_other_frames(f"{counted(count, 'frame')} of {shown(video)}", f"{count - 1}", wanted)
+
+    def flows_between(
+        self, first: int, frames: Sequence[NDArray[np.uint8]], video: str | Path, *, wanted: FlowRecipe
+    ) -> list[NDArray[np.float32]]:
+        """The flows between `frames`, which start with frame `first` of a video. Raises VideoError as `moments` does."""
+        last = first + len(frames) - 1
+        if last > len(self):
+            raise self._of_other_frames(f"frames {first} to {last} of {shown(video)}", f"{last} or more", wanted)
+        return [self._of_frame(first + i, frame, video, wanted) for i, frame in enumerate(frames[:-1])]
+
+    def _of_frame(self, index: int, frame: NDArray[np.uint8], video: str | Path, wanted: FlowRecipe) -> NDArray[np.float32]:
+        """The flow from frame `index` of a video to the next; raises VideoError where it is not of the frame's size."""
+        field = self[index]
+        if field.shape[1:] != frame.shape[:2]:
+            got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels of {shown(video)}"
+            raise VideoError(f"flow of another size: {shown(self.folder)}: got {got}; {again(wanted)}")
+        return field
+
+    def _of_other_frames(self, frames: str, expected: str, wanted: FlowRecipe) -> VideoError:
+        """The error for flow that does not have a flow between each two frames."""
+        return VideoError(
+            f"flow of another video or frame rate: {shown(self.folder)}: got {counted(len(self), 'flow')} for {frames}, "
+            f"expected {expected}; {again(wanted)}"
+        )
 
     def _opened(self) -> Callable[[int], NDArray[np.float32]]:
         if self.format == "npy":
@@ -201,10 +241,12 @@ class FlowFolder:
     """An output folder of extract-flow, and which of its flows is a video's.
 
     It is the one in a place that the video may have there, by its key or by as much of its path as is there, whose sidecar
-    says that it was made from this video.
+    says that it was made from this video. It must be made as `wanted` says, if that is given, unless `any_flow` is true.
     """
 
     path: Path
+    wanted: FlowRecipe | None = None
+    any_flow: bool = False
 
     def find(self, key: Path, video: Path) -> Path:
         """The folder of a video's flow, or where it would usually be."""
@@ -228,11 +270,34 @@ class FlowFolder:
         return 0
 
     def open(self, key: Path, video: Path) -> FlowReader:
-        """The flow of a video. Raises VideoError where there is none, or where it was made from another one."""
+        """The flow of a video. Raises VideoError where there is none, or where it was made from another one.
+
+        Raises DatasetError where it was made otherwise than it must be.
+        """
         flow = FlowReader(self.find(key, video))
         if not made_from(flow.sidecar, video, count_pictures=False):
             raise VideoError(f"{of_another_video(flow.folder, flow.sidecar, video)}; extract it again with --overwrite")
+        if not self.any_flow and (differing := self.differences(flow)):
+            raise DatasetError(
+                f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it, or "
+                "take it as it is with --any-flow"
+            )
         return flow
+
+    def differences(self, flow: FlowReader) -> list[str]:
+        """How a flow was made otherwise than `wanted`, in words."""
+        return [] if self.wanted is None else flow.differences(self.wanted)
+
+    def notes(self, flow: FlowReader) -> list[str]:
+        """What to say of a flow that was made otherwise than wanted and is taken all the same; nothing of others."""
+        differing = self.differences(flow)
+        return [f"flow of another making: {shown(self.path)}: {'; '.join(differing)}"] if differing else []
+
+
+def again(wanted: FlowRecipe) -> str:
+    """What to do about flow that does not belong to the frames of a video."""
+    options = f"--fps {wanted.fps:g} --short-side {wanted.short_side} --bound {wanted.bound:g}"
+    return f"extract it again with {options} --overwrite"
 
 
 def of_another_video(folder: Path, sidecar: Mapping[str, Any], video: Path) -> str:

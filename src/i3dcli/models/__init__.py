@@ -1,4 +1,4 @@
-"""Clips → logits: the networks."""
+"""Clips → logits: the networks, each a table of layers, and ARCHITECTURES, which is the paper's table 1."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .i3d import BN_EPS as BN_EPS
-    from .i3d import BN_MOMENTUM as BN_MOMENTUM
-    from .i3d import FEATURE_STRIDE as FEATURE_STRIDE
-    from .i3d import HEAD_POOL as HEAD_POOL
+    from .architectures import ARCHITECTURES as ARCHITECTURES
+    from .architectures import create_model as create_model
     from .i3d import I3D as I3D
     from .i3d import LAYERS as LAYERS
-    from .i3d import Unit3D as Unit3D
-    from .i3d import same_padding as same_padding
+    from .layers import BN_EPS as BN_EPS
+    from .layers import BN_MOMENTUM as BN_MOMENTUM
+    from .layers import Unit3D as Unit3D
+    from .layers import same_padding as same_padding
+    from .network import CHANNELS as CHANNELS
+    from .network import VideoNetwork as VideoNetwork
+    from .preprocessing import Preprocessing as Preprocessing
 
 _HOMES = {
-    "i3d": ("BN_EPS", "BN_MOMENTUM", "FEATURE_STRIDE", "HEAD_POOL", "I3D", "LAYERS", "Unit3D", "same_padding"),
+    "architectures": ("ARCHITECTURES", "create_model"),
+    "i3d": ("I3D", "LAYERS"),
+    "layers": ("BN_EPS", "BN_MOMENTUM", "Unit3D", "same_padding"),
+    "network": ("CHANNELS", "VideoNetwork"),
+    "preprocessing": ("Preprocessing",),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..defaults import DROPOUT, IN_CHANNELS, Preprocessing
+from ..defaults import DROPOUT
+from .layers import InceptionBlock, MaxPool3d, Unit3D, scaled
+from .network import CHANNELS, VideoNetwork
 
-BN_EPS = 1e-3  # Sonnet v1 snt.BatchNorm
-BN_MOMENTUM = 0.001  # 1 - decay_rate 0.999, Sonnet v1 snt.BatchNorm
 HEAD_POOL = (2, 7, 7)  # time, height, width; paper, section 2.4
 FEATURE_STRIDE = 8  # frames per feature step: three of the layers below have stride 2 in time
 
@@ -42,76 +41,32 @@ LAYERS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def same_padding(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int]) -> list[tuple[int, int]]:
-    """TensorFlow's SAME padding of each axis as (before, after); it depends on the input size, the odd one goes after."""
-    total = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(size, kernel, stride, strict=True)]
-    return [(pad // 2, pad - pad // 2) for pad in total]
-
-
-class Unit3D(nn.Module):
-    """Convolution with SAME padding → batch norm → ReLU; the last layer of the network is a bare convolution with bias."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, *, bare: bool = False):
-        super().__init__()
-        self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, bias=bare)
-        self.bn = None if bare else nn.BatchNorm3d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
-
-    def forward(self, x: Tensor) -> Tensor:
-        padding = same_padding(x.shape[2:], self.conv3d.kernel_size, self.conv3d.stride)
-        if any(before != after for before, after in padding):  # the convolution itself only pads both ends alike
-            x = F.pad(x, [n for pair in reversed(padding) for n in pair])
-            padding = [(0, 0)] * 3
-        x = F.conv3d(x, self.conv3d.weight, self.conv3d.bias, self.conv3d.stride, [before for before, _ in padding])
-        return x if self.bn is None else F.relu(self.bn(x), inplace=True)
-
-
-class MaxPool3d(nn.Module):
-    """Max-pool with SAME padding."""
-
-    def __init__(self, kernel: Sequence[int], stride: Sequence[int]):
-        super().__init__()
-        self.kernel, self.stride = tuple(kernel), tuple(stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        before = [before for before, _ in same_padding(x.shape[2:], self.kernel, self.stride)]
-        # The end needs at most one row more than the start, which is just what ceil_mode lets a window hang over.
-        return F.max_pool3d(x, self.kernel, self.stride, before, ceil_mode=True)
-
-
-class InceptionBlock(nn.Module):
-    """Four branches side by side, concatenated along channels. Both large filters are 3x3x3, as in DeepMind's code."""
-
-    def __init__(self, in_channels: int, b0: int, b1a: int, b1b: int, b2a: int, b2b: int, b3b: int):
-        super().__init__()
-        self.b0 = Unit3D(in_channels, b0)
-        self.b1a = Unit3D(in_channels, b1a)
-        self.b1b = Unit3D(b1a, b1b, kernel=3)
-        self.b2a = Unit3D(in_channels, b2a)
-        self.b2b = Unit3D(b2a, b2b, kernel=3)
-        self.b3a = MaxPool3d((3, 3, 3), (1, 1, 1))
-        self.b3b = Unit3D(in_channels, b3b)
-
-    def forward(self, x: Tensor) -> Tensor:
-        branches = self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))
-        return torch.cat(branches, dim=1)
-
-
-class I3D(nn.Module):
+class I3D(VideoNetwork):
     """One stream of two-stream I3D. `net(clips)`: (N,C,T,H,W) float in [-1, 1] → (N,K) logits.
 
-    `in_channels` is 3 for RGB and 2 for flow; `width` scales the channels of every layer. The logits are the mean over
-    all positions in time and space. Height and width are free, and T too, but under 9 frames the head sees one step.
+    `in_channels` is 3 for RGB and 2 for flow; `inputs` says which of them any other number is. `width` scales the channels of
+    every layer. The logits are the mean over all positions in time and space. Height and width are free, and T too, but
+    under 9 frames the head sees one step.
     """
 
-    def __init__(self, num_classes: int = 400, in_channels: int = 3, *, width: float = 1.0, dropout: float = DROPOUT):
-        super().__init__()
-        if num_classes < 1 or in_channels < 1 or not width > 0:
-            raise ValueError(f"expected at least one class and channel, got {num_classes = }, {in_channels = }, {width = }")
-        self.num_classes, self.in_channels, self.width = num_classes, in_channels, width
-        self.classes: tuple[str, ...] | None = None  # names of the K logits, where they are known
-        self.chosen_on: frozenset[int] = frozenset()  # the videos that these weights are the best on; see chosen.py
-        self.preprocessing = Preprocessing()  # how the input was made that the weights have seen
-        channels = in_channels
+    architecture = "i3d"
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        in_channels: int | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        width: float = 1.0,
+        dropout: float = DROPOUT,
+    ):
+        if inputs is None:
+            inputs = [name for name, channels in CHANNELS.items() if channels == (in_channels or CHANNELS["rgb"])]
+        if len(inputs) != 1 or (in_channels is not None and in_channels < 1):
+            raise ValueError(f"expected in_channels of {CHANNELS}, or inputs of one name, got {in_channels = }, {inputs = }")
+        super().__init__(num_classes, inputs, width=width)
+        self.in_channels = in_channels or CHANNELS[inputs[0]]
+        channels = self.in_channels
         for name, spec in LAYERS:
             if name.startswith("MaxPool"):
                 self.add_module(name, MaxPool3d(*spec))
@@ -126,24 +81,25 @@ class I3D(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.logits = Unit3D(channels, num_classes, bare=True)
 
+    def layers(self) -> dict[str, nn.Module]:
+        return {name: self.get_submodule(name) for name, _ in LAYERS}
+
     @property
-    def stream(self) -> str:
-        """ "rgb" or "flow", told by the number of input channels."""
-        return next(stream for stream, channels in IN_CHANNELS.items() if channels == self.in_channels)
+    def classifier(self) -> nn.Module:
+        return self.logits.conv3d
 
     def replace_head(self, num_classes: int) -> None:
-        """A new classifier of freshly drawn weights for other classes, whose names are not known yet."""
         like = self.logits.conv3d.weight
         self.logits = Unit3D(like.shape[1], num_classes, bare=True).to(like.device, like.dtype)
         self.num_classes, self.classes = num_classes, None
 
-    def forward_features(self, clips: Tensor) -> Tensor:
+    def forward_features(self, clips: Tensor) -> Tensor:  # type: ignore[override]  # of one input
         """(N,C,T,H,W) in [-1, 1] → (N, 1024·width, T', H', W'), T' = T/8 and H' = H/32 rounded up, before pooling."""
         if clips.ndim != 5 or clips.shape[1] != self.in_channels:
             raise ValueError(f"expected clips of shape (N, {self.in_channels}, T, H, W), got {tuple(clips.shape) = }")
         x = clips
-        for name, _ in LAYERS:
-            x = self.get_submodule(name)(x)
+        for layer in self.layers().values():
+            x = layer(x)
         return x
 
     def forward_head(self, features: Tensor, *, pre_logits: bool = False) -> Tensor:
@@ -156,14 +112,9 @@ class I3D(nn.Module):
         return pooled if pre_logits else self.classify(pooled)
 
     def classify(self, pooled: Tensor) -> Tensor:
-        """Pooled features, as `forward_head(features, pre_logits=True)` gives them → (N,K) logits, their mean."""
         logits: Tensor = self.logits(self.dropout(pooled))
         return logits.mean(dim=(2, 3, 4))
 
-    def forward(self, clips: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(clips))
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels of a layer in a network of the given width; never none."""
-    return max(1, round(channels * width))
+    def frames_of_step(self, step: int) -> range:
+        """Each step pools two feature steps of 8 frames; steps follow each other by 8."""
+        return range(step * FEATURE_STRIDE, (step + HEAD_POOL[0]) * FEATURE_STRIDE)

@@ -121,7 +121,7 @@ def draw_panel(picture: Frame, prediction: Prediction, top_k: int) -> None:
         y += round(1.7 * unit)
         percent = f"{100 * float(prediction.probabilities[index]):.0f}%"
         taken = write(picture, percent, right, y, align=1.0, scale=unit / EM, colour=WHITE)
-        label = fitted(ascii_label(prediction.labels[index], index), right - left - taken - unit, unit / EM)
+        label = fitted(ascii_label(prediction.classes[index], index), right - left - taken - unit, unit / EM)
         write(picture, label, left, y, scale=unit / EM, colour=WHITE)
         y += round(0.4 * unit)
         for name, probabilities in scores.items():

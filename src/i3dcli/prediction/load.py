@@ -13,7 +13,7 @@ from ..data import numbered_classes
 from ..defaults import MODEL
 from ..distributed import choose_device
 from ..errors import CheckpointError, DatasetError
-from ..models import I3D
+from ..models import VideoNetwork
 from ..text import shown
 from .two_stream import TwoStream
 
@@ -25,13 +25,15 @@ def load_model(
     flow: str | Path | None = None,
     streams: Sequence[str] | None = None,
     device: str | torch.device | None = None,
+    classes: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> TwoStream:
     """A model ready to predict: one of the zoo by `name` (default: kinetics400), or from checkpoint files `rgb` and `flow`.
 
     Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream, and their paths are the
     model's name. `streams` limits what is loaded; by default it is all there is. `device=None` picks CUDA if there is one.
-    `labels` replaces the names of the classes. Raises CheckpointError, and DatasetError for labels that do not fit.
+    `classes` (or `labels`) replaces the names of the classes. Raises CheckpointError, and DatasetError for names that do not
+    fit.
     """
     chosen = choose_device(device)
     files = {stream: str(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
@@ -49,31 +51,28 @@ def load_model(
     align_classes(nets)
     check_pair(nets, title)
     num_classes = next(iter(nets.values())).num_classes
-    names = labels if labels is not None else next((net.classes for net in nets.values() if net.classes), None)
-    if names is None:
-        names = numbered_classes(num_classes)
+    known = next((net.classes for net in nets.values() if net.classes), None)
+    names = next((names for names in (classes, labels, known) if names is not None), numbered_classes(num_classes))
     if fault := fault_in_names(names if isinstance(names, str) else list(names)):
-        raise DatasetError(f"wrong labels: {shown(title)}: got {fault}; give each class a name of its own")
+        raise DatasetError(f"wrong classes: {shown(title)}: got {fault}; give each class a name of its own")
     if len(names) != num_classes:
         raise DatasetError(
-            f"wrong labels: {shown(title)}: got {len(names)} labels, expected {num_classes}, one for each class of the model; "
+            f"wrong classes: {shown(title)}: got {len(names)} names, expected {num_classes}, one for each class of the model; "
             "give the list that it was trained with"
         )
-    return TwoStream(nets, name=title, labels=names, device=chosen)
+    return TwoStream(nets, name=title, classes=names, device=chosen)
 
 
-def align_classes(nets: Mapping[str, I3D]) -> None:
+def align_classes(nets: Mapping[str, VideoNetwork]) -> None:
     """Put the classes of the flow stream in the order of RGB's, where both have the same names."""
     if len(nets) < 2:
         return
-    names, there, head = nets["rgb"].classes, nets["flow"].classes, nets["flow"].logits.conv3d
-    if names and there and names != there and sorted(names) == sorted(there) and head.bias is not None:
-        order = [there.index(name) for name in names]
-        head.weight.data, head.bias.data = head.weight.data[order], head.bias.data[order]
-        nets["flow"].classes = names
+    names, there = nets["rgb"].classes, nets["flow"].classes
+    if names and there and names != there and sorted(names) == sorted(there):
+        nets["flow"].reorder_classes(names)
 
 
-def check_pair(nets: Mapping[str, I3D], title: str) -> None:
+def check_pair(nets: Mapping[str, VideoNetwork], title: str) -> None:
     """Raise CheckpointError unless two streams have the same classes and look at the same pictures."""
     if len(nets) < 2:
         return
@@ -82,6 +81,10 @@ def check_pair(nets: Mapping[str, I3D], title: str) -> None:
         raise CheckpointError(
             f"streams do not match: {shown(title)}: got {rgb.num_classes} and {flow.num_classes} classes of other names; "
             "expected two streams trained on the same classes"
+        )
+    if rgb.architecture != flow.architecture:
+        raise CheckpointError(
+            f"streams do not match: {shown(title)}: got {rgb.architecture} and {flow.architecture}; expected one architecture"
         )
     seen = [(net.preprocessing.fps, net.preprocessing.short_side, net.preprocessing.crop) for net in (rgb, flow)]
     if seen[0] != seen[1]:

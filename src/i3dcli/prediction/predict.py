@@ -1,21 +1,99 @@
-"""`i3d predict`: videos → predictions, one after the other, and their records for people and for programs."""
+"""`i3d predict`: videos → predictions, one after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol as Interface
 
-from ..data import Views
+from ..data import FULL, Protocol, View, Views, Watcher
 from ..defaults import TOP_K
 from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
 from ..text import shown
+from ..threads import prefetch
 from ..video import Found, find_videos
 from .annotate import FlowPictures, annotated
 from .prediction import Prediction
 from .timeline_plot import plotted
-from .two_stream import TwoStream
+from .two_stream import PendingPrediction, TwoStream
+
+
+class NamedVideo(Interface):
+    """A video and what it is called in an output folder: one that `find_videos` found, or a sample of a dataset."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def key(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What comes of a video: a prediction, or an error in its place; and what is to be said of it."""
+
+    video: NamedVideo | None = None  # None for an input that names no video
+    prediction: Prediction | None = None
+    note: str | None = None
+    error: I3DError | None = None
+
+
+def predict_videos(
+    model: TwoStream,
+    videos: Iterable[NamedVideo | DatasetError],
+    *,
+    protocol: Protocol = FULL,
+    flow: FlowFolder | None = None,
+    features: bool = False,
+    watch: Watcher | None = None,
+    progress: bool = False,
+) -> Generator[Outcome, None, None]:
+    """The outcomes of videos, one after the other: predictions, notes and errors; a thread reads ahead, also into the next.
+
+    With windows in the `protocol` there is a prediction for each. `flow` is where the flow of all videos is stored, in place
+    of computing it. Raises DatasetError where that was made otherwise than the weights want it.
+    """
+    open_views = partial(model.views, protocol=protocol, watch=watch, progress=progress)
+    pending = None
+    with closing(prefetch(read_videos(videos, open_views, flow), depth=0)) as events:
+        for event in events:
+            if isinstance(event, Outcome):
+                yield event
+                continue
+            video, views, view = event
+            if pending is None or pending.views is not views:
+                pending = PendingPrediction(model, views, features=features)
+            if (prediction := pending.add(view)) is not None:
+                yield Outcome(video, prediction)
+
+
+def read_videos(
+    videos: Iterable[NamedVideo | DatasetError], open_views: Callable[..., Views], flow: FlowFolder | None
+) -> Iterator[tuple[NamedVideo, Views, View] | Outcome]:
+    """The views of each video, or why there are none, and what is to be said of it, each note once."""
+    said = set[str]()
+
+    def say_once(video: NamedVideo, notes: list[str]) -> Iterator[Outcome]:
+        yield from (Outcome(video, note=note) for note in notes if note not in said)
+        said.update(notes)
+
+    for video in videos:
+        if isinstance(video, DatasetError):
+            yield Outcome(error=video)
+            continue
+        try:
+            stored = None if flow is None else flow.open(video.key, video.path)
+            yield from say_once(video, [] if flow is None or stored is None else flow.notes(stored))
+            views = open_views(video.path, flow=stored)
+            for view in views:
+                yield video, views, view
+            yield from say_once(video, views.notes())
+        except VideoError as error:
+            yield Outcome(video, error=error)
 
 
 @dataclass(frozen=True)
@@ -31,40 +109,33 @@ class Timeline:
     overwrite: bool = True
 
 
-def predict_videos(
+def predict_inputs(
     model: TwoStream,
     inputs: Iterable[str],
     *,
-    flow_dir: str | None = None,
+    flow: FlowFolder | None = None,
     features: bool = False,
     timeline: Timeline | None = None,
     progress: bool = False,
-) -> Iterator[Prediction | I3DError | str]:
-    """A prediction for each video that `inputs` name (files, folders, `@list.txt`), or the error that prevented it.
+) -> Generator[Outcome, None, None]:
+    """The outcomes of all videos that `inputs` name (files, folders, `@list.txt`); with `timeline`, of each window of them."""
+    videos = named_videos(inputs, timeline)
+    if timeline is None:
+        yield from predict_videos(model, videos, flow=flow, features=features, progress=progress)
+        return
+    pictures = FlowPictures() if timeline.show_flow else None
+    protocol = Protocol(window=timeline.window, stride=timeline.stride)
+    watch = None if pictures is None else pictures.watch
+    outcomes = predict_videos(model, videos, protocol=protocol, flow=flow, watch=watch, progress=progress)
+    draws = timeline.plot is not None or timeline.annotate is not None
+    yield from drawn(outcomes, timeline, pictures) if draws else outcomes
 
-    With `timeline`, one for each window of it. `flow_dir` is an output folder of extract-flow, whose flow the model's
-    flow stream sees; where it was made otherwise than the weights want it, a note that says so comes first. What is
-    missing of a video is noted after it.
-    """
-    stored = None if flow_dir is None else FlowFolder(Path(flow_dir))
-    noted = False
+
+def named_videos(inputs: Iterable[str], timeline: Timeline | None) -> Iterator[Found | DatasetError]:
+    """The videos that inputs name, and the error of each that names none."""
     for name in inputs:
         try:
-            for video in chosen_videos(name, timeline):
-                try:
-                    flow = None if stored is None else stored.open(video.key, video.path)
-                    if flow is not None and not noted and (differing := flow.mismatches(model.nets["flow"].preprocessing)):
-                        noted = True  # once for all videos
-                        yield f"other flow than the weights want: {shown(flow.folder)}: {'; '.join(differing)}"
-                    views = model.views(video.path, flow=flow, progress=progress)
-                    if timeline is None:
-                        yield model.predict_views(views, features=features)
-                    else:
-                        yield from predict_windows(model, views, timeline)
-                    if loss := views.source.loss():
-                        yield loss
-                except VideoError as error:
-                    yield error
+            yield from chosen_videos(name, timeline)
         except DatasetError as error:
             yield error
 
@@ -81,15 +152,27 @@ def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
     return found
 
 
-def predict_windows(model: TwoStream, views: Views, timeline: Timeline) -> Iterator[Prediction]:
-    """A prediction for each window of a video, and the files that are drawn of them."""
-    pictures = FlowPictures() if timeline.show_flow else None
-    watch = None if pictures is None else pictures.watch
-    predictions = model.timeline_views(views, window=timeline.window, stride=timeline.stride, watch=watch)
+def drawn(outcomes: Iterator[Outcome], timeline: Timeline, pictures: FlowPictures | None) -> Iterator[Outcome]:
+    """The outcomes of one video's windows, passed on, while the files that are asked for are drawn of them."""
+    notes: list[Outcome] = []
+
+    def predictions() -> Iterator[Prediction]:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error  # nothing is drawn of half a video
+            if outcome.prediction is None:
+                notes.append(outcome)
+            else:
+                yield outcome.prediction
+
+    found = predictions()
     if timeline.plot is not None:
-        predictions = plotted(predictions, timeline.plot, top_k=timeline.top_k, overwrite=timeline.overwrite)
+        found = plotted(found, timeline.plot, top_k=timeline.top_k, overwrite=timeline.overwrite)
     if timeline.annotate is not None:
-        predictions = annotated(
-            predictions, timeline.annotate, flows=pictures, top_k=timeline.top_k, overwrite=timeline.overwrite
-        )
-    return predictions
+        found = annotated(found, timeline.annotate, flows=pictures, top_k=timeline.top_k, overwrite=timeline.overwrite)
+    try:
+        for prediction in found:
+            yield Outcome(prediction=prediction)
+    except (VideoError, DatasetError) as error:
+        yield Outcome(error=error)
+    yield from notes

@@ -35,13 +35,18 @@ class Prediction:
     video: str
     model: str
     device: str
-    labels: tuple[str, ...]
+    classes: tuple[str, ...]
     num_frames: int
     fps: float
     damaged_frames: int  # of the file, that could not be decoded, or not whole; of a window, since the one before
     stream_logits: Mapping[str, Tensor]
     features: Mapping[str, Features]  # by stream; empty unless asked for
     start_seconds: float = 0.0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Another name of `classes`."""
+        return self.classes
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -89,4 +94,4 @@ class Prediction:
 
     def top(self, k: int = TOP_K) -> list[tuple[str, float]]:
         """The k most probable labels with their probabilities, best first."""
-        return [(self.labels[i], float(self.probabilities[i])) for i in self.top_indices(k)]
+        return [(self.classes[i], float(self.probabilities[i])) for i in self.top_indices(k)]

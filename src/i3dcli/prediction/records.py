@@ -33,7 +33,7 @@ def as_record(prediction: Prediction, top_k: int = TOP_K, *, timeline: bool = Fa
         "device": prediction.device,
         "top": [
             {
-                "label": prediction.labels[i],
+                "label": prediction.classes[i],
                 "index": i,
                 "probability": float(fused[i]),
                 **{stream: float(by_stream[stream][i]) if stream in by_stream else None for stream in STREAMS},
@@ -118,7 +118,7 @@ def as_scores(predictions: Sequence[Prediction]) -> Scores:
     """The logits of predictions by one model."""
     first = predictions[0]
     logits = {stream: np.stack([p.stream_logits[stream].numpy() for p in predictions]) for stream in first.streams}
-    return Scores(tuple(p.video for p in predictions), first.labels, logits)
+    return Scores(tuple(p.video for p in predictions), first.classes, logits)
 
 
 def write_features(path: str | Path, predictions: Sequence[Prediction], *, overwrite: bool = True) -> None:

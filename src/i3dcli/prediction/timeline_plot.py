@@ -99,7 +99,7 @@ def plotted(predictions: Iterable[Prediction], path: str | Path, *, top_k: int, 
 def plot(windows: Sequence[Prediction], *, top_k: int, ascii_only: bool = False) -> list[Shape]:
     """The shapes of the whole picture, the lowest first."""
     first = windows[0]
-    labels = [ascii_label(label, i) if ascii_only else shown_class(label) for i, label in enumerate(first.labels)]
+    labels = [ascii_label(label, i) if ascii_only else shown_class(label) for i, label in enumerate(first.classes)]
     title = shown(Path(first.video).name)
     probabilities = np.stack([window.probabilities.numpy() for window in windows])  # (W,K)
     coloured, others = chosen_classes(probabilities, top_k)

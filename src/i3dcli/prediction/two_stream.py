@@ -1,10 +1,11 @@
-"""TwoStream: an RGB and a flow I3D whose logits are averaged, and the way from a video to its labels."""
+"""TwoStream: an RGB and a flow network whose logits are averaged, and the way from a video to its labels."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import FULL, Clips, Protocol, Views, Watcher, windows
+from ..data import FULL, Protocol, View, Views, Watcher, as_input
 from ..defaults import STREAMS
 from ..errors import CheckpointError, VideoWarning, memory_errors
-from ..flow import FlowReader
-from ..models import FEATURE_STRIDE, HEAD_POOL, I3D
+from ..flow import FlowFolder, FlowReader
+from ..models import VideoNetwork
 from ..text import shown
+from ..threads import prefetch
 from .prediction import Features, Prediction
 
 LARGEST = 1e30  # of logits; the sums of such are finite, and no network that was trained comes near
@@ -26,10 +28,16 @@ LARGEST = 1e30  # of logits; the sums of such are finite, and no network that wa
 class TwoStream:
     """One or both streams, ready to look at videos on one device; made by `load_model`."""
 
-    def __init__(self, nets: Mapping[str, I3D], *, name: str, labels: Sequence[str], device: torch.device):
+    def __init__(self, nets: Mapping[str, VideoNetwork], *, name: str, classes: Sequence[str], device: torch.device):
         self.nets = {stream: nets[stream].to(device).eval() for stream in STREAMS if stream in nets}
-        self.name, self.labels, self.device = name, tuple(labels), device
-        self.preprocessing = next(iter(self.nets.values())).preprocessing  # what both streams share of it
+        self.name, self.classes, self.device = name, tuple(classes), device
+        first = next(iter(self.nets.values()))
+        self.architecture, self.preprocessing = first.architecture, first.preprocessing  # what both streams share of it
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Another name of `classes`."""
+        return self.classes
 
     def predict(
         self,
@@ -49,20 +57,10 @@ class TwoStream:
         has it see less of the video, or more of each frame. Warns with VideoWarning where frames are missing or damaged.
         """
         views = self.views(video, protocol=protocol, flow=flow, progress=progress)
-        prediction = self.predict_views(views, features=features)
+        *_, prediction = self.look_at(views, features=features)
         if loss := views.source.loss():
             warnings.warn(loss, VideoWarning, stacklevel=2)
         return prediction
-
-    @torch.inference_mode()
-    def predict_views(self, views: Views, *, features: bool = False) -> Prediction:
-        """Labels of a video whose views are made already; see `predict`."""
-        tallies = self.tallies(keep_features=features)
-        for frames, clips in views:
-            self.add(tallies, clips, frames=frames)
-        kept = {stream: tally.features(views.source.fps) for stream, tally in tallies.items()} if features else None
-        damaged = views.source.damaged_frames
-        return self._prediction(views, tallies, range(views.num_frames), damaged_frames=damaged, features=kept)
 
     def timeline(
         self,
@@ -78,69 +76,57 @@ class TwoStream:
 
         The default window is what the weights were trained on, the default stride is the window. Each is seen as
         `predict` sees a video of these frames, with the flow to the frame that comes next; the last one is shorter where
-        the video ends in it, see `clips.sliding`. Memory is that of one window. `watch` is called with every frame and
+        the video ends in it, see `clips.sliding`. Memory is that of a few windows. `watch` is called with every frame and
         its flow, whole, before the window that they end.
         """
         for name, value, least in (("window", window, 2), ("stride", stride, 1)):
             if value is not None and not (isinstance(value, int) and value >= least):
                 raise ValueError(f"expected {name} in frames, an integer of at least {least}, got {value!r}")
-        length = self.preprocessing.clip_len if window is None else window
-        views = self.views(video, flow=flow, progress=progress)
-        return self.timeline_views(views, window=length, stride=stride or length, watch=watch)
-
-    @torch.inference_mode()
-    def timeline_views(self, views: Views, *, window: int, stride: int, watch: Watcher | None = None) -> Iterator[Prediction]:
-        """The predictions over time of a video whose views are made already; see `timeline`."""
-        known_damage = 0
-        for first, moments in views.timeline(window, stride, watch=watch):
-            tallies = self.tallies()
-            frames = range(first, first + len(moments))
-            for part in windows(moments):
-                self.add(tallies, views.inputs(part), frames=frames)
-            damaged, known_damage = views.source.damaged_frames - known_damage, views.source.damaged_frames
-            yield self._prediction(views, tallies, frames, damaged_frames=damaged)
-
-    def _prediction(
-        self,
-        views: Views,
-        tallies: Mapping[str, Tally],
-        frames: range,
-        *,
-        damaged_frames: int,
-        features: Mapping[str, Features] | None = None,
-    ) -> Prediction:
-        """What the tallies say of some frames of a video."""
-        return Prediction(
-            video=str(views.path),
-            model=self.name,
-            device=str(self.device),
-            labels=self.labels,
-            num_frames=len(frames),
-            fps=views.source.fps,
-            damaged_frames=damaged_frames,
-            stream_logits={stream: tally.logits() for stream, tally in tallies.items()},
-            features=features or {},
-            start_seconds=frames.start / views.source.fps,
-        )
+        window = self.preprocessing.clip_len if window is None else window
+        protocol = Protocol(window=window, stride=stride or window)
+        return self.look_at(self.views(video, protocol=protocol, flow=flow, watch=watch, progress=progress))
 
     def views(
-        self, video: str | Path, *, protocol: Protocol = FULL, flow: FlowReader | None = None, progress: bool = False
+        self,
+        video: str | Path,
+        *,
+        protocol: Protocol = FULL,
+        flow: FlowReader | None = None,
+        watch: Watcher | None = None,
+        progress: bool = False,
     ) -> Views:
         """The inputs of a video for the streams of this model. Raises VideoError."""
         trained = {stream: net.preprocessing for stream, net in self.nets.items()}
-        return Views(video, trained, protocol=protocol, flow=flow, progress=progress)
+        return Views(
+            video, trained, architecture=self.architecture, protocol=protocol, flow=flow, watch=watch, progress=progress
+        )
 
-    def tallies(self, *, keep_features: bool = False) -> dict[str, Tally]:
-        """What counts what each stream says of a video or a window."""
-        return {stream: Tally(f"{stream} of {self.name}", keep_features=keep_features) for stream in self.nets}
+    def stored_flow(self, folder: str | Path, *, any_flow: bool = False) -> FlowFolder:
+        """The flow that extract-flow wrote to a folder; unless `any_flow` is true, it must be made as the weights want it."""
+        return FlowFolder(Path(folder), self.nets["flow"].preprocessing.flow, any_flow=any_flow)
+
+    def look_at(self, views: Views, *, features: bool = False) -> Iterator[Prediction]:
+        """The predictions of a video, one for each window where its protocol has windows; a thread reads ahead."""
+        pending = PendingPrediction(self, views, features=features)
+        with closing(prefetch(views, depth=0)) as ready:
+            for view in ready:
+                if (prediction := pending.add(view)) is not None:
+                    yield prediction
 
     @torch.inference_mode()
-    def add(self, tallies: Mapping[str, Tally], clips: Clips, *, frames: range) -> None:
-        """Count what each stream says of its clips, which show `frames` of the video. Raises I3DError out of memory."""
-        with memory_errors(f"use --device cpu, or look at fewer frames at once: got {len(frames)}"), exact_convolutions():
-            for stream, clip in clips.items():
-                maps = self.nets[stream].forward_features(clip.to(self.device))
-                tallies[stream].add(self.nets[stream], maps, frames)
+    def see(self, view: View) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each stream makes of its clips: features (V,D,T',…) just before the classifier, and logits (V,K).
+
+        Raises I3DError out of memory.
+        """
+        advice = f"use --device cpu, or look at fewer frames at once: got {len(view.frames)}"
+        seen = {}
+        with memory_errors(advice), exact_convolutions():
+            for stream, clips in view.clips.items():
+                net = self.nets[stream]
+                pooled = net.forward_head(net.forward_features(as_input(clips.to(self.device))), pre_logits=True)
+                seen[stream] = pooled, net.classify(pooled)
+        return seen
 
 
 def exact_convolutions() -> contextlib.AbstractContextManager[None]:
@@ -148,46 +134,92 @@ def exact_convolutions() -> contextlib.AbstractContextManager[None]:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
-class Tally:
-    """The mean of one stream's logits over all steps of all windows, and its features if they are kept.
+class PendingPrediction:
+    """The prediction of a video, or of a window of it, of which some views have been seen."""
 
-    `name` says in an error whose they are.
-    """
+    def __init__(self, model: TwoStream, views: Views, *, features: bool):
+        self.model, self.views, self.keeps_features = model, views, features
+        self.damaged_frames = 0  # of the video, up to the window before
+        self._begin()
 
-    def __init__(self, name: str, *, keep_features: bool = False):
-        self.name, self.keep_features = name, keep_features
+    def _begin(self) -> None:
+        self.means = {stream: MeanLogits(f"{stream} of {self.model.name}") for stream in self.model.nets}
+        self.rows = {stream: FeatureRows(f"{stream} of {self.model.name}") for stream in self.model.nets}
+
+    def add(self, view: View) -> Prediction | None:
+        """See a view; the prediction if it is the last one of it."""
+        for stream, (pooled, logits) in self.model.see(view).items():
+            self.means[stream].add(logits, steps=pooled.shape[2])
+            if self.keeps_features:
+                self.rows[stream].add(self.model.nets[stream], pooled, view.frames)
+        if view.completes is None:
+            return None
+        prediction = self._complete(view.completes, damaged_frames=view.damaged_frames - self.damaged_frames)
+        self.damaged_frames = view.damaged_frames
+        self._begin()
+        return prediction
+
+    def _complete(self, frames: range, *, damaged_frames: int) -> Prediction:
+        fps = self.views.source.fps
+        return Prediction(
+            video=str(self.views.path),
+            model=self.model.name,
+            device=str(self.model.device),
+            classes=self.model.classes,
+            num_frames=len(frames),
+            fps=fps,
+            damaged_frames=damaged_frames,
+            stream_logits={stream: mean.logits() for stream, mean in self.means.items()},
+            features={stream: rows.features(fps) for stream, rows in self.rows.items()} if self.keeps_features else {},
+            start_seconds=frames.start / fps,
+        )
+
+
+class MeanLogits:
+    """The mean of one stream's logits over all steps of all views; `name` says in an error whose they are."""
+
+    def __init__(self, name: str):
+        self.name = name
         self.sum: Tensor | float = 0.0
         self.steps = 0
-        self.rows: list[NDArray[np.float32]] = []
-        self.spans: list[tuple[int, int]] = []  # of each row, the first frame and the one after the last
 
-    def add(self, net: I3D, maps: Tensor, frames: range) -> None:
-        """Count the feature maps (V,C,T',H',W') of the views of `frames`."""
-        pooled = net.forward_head(maps, pre_logits=True)
-        steps = pooled.shape[2]
-        self.sum = self.sum + net.classify(pooled).double().cpu().mean(0) * steps
+    def add(self, logits: Tensor, *, steps: int) -> None:
+        """Count the logits (V,K) of so many steps in time."""
+        self.sum = self.sum + logits.double().cpu().mean(0) * steps
         self.steps += steps
-        if self.keep_features:
-            self.rows.append(pooled.mean(dim=(0, 3, 4)).T.float().cpu().numpy())
-            firsts = range(frames.start, frames.start + steps * FEATURE_STRIDE, FEATURE_STRIDE)
-            self.spans += [(first, min(first + HEAD_POOL[0] * FEATURE_STRIDE, frames.stop)) for first in firsts]
 
     def logits(self) -> Tensor:
         """(K,) float32. Raises CheckpointError unless all are numbers that a softmax can be taken of."""
         logits = torch.as_tensor(self.sum / self.steps).float()
-        self.check(bool((logits.abs() < LARGEST).all()))  # NaN is not
+        check_finite(bool((logits.abs() < LARGEST).all()), self.name)  # NaN is not
         return logits
+
+
+class FeatureRows:
+    """The features of one stream, a row for each step in time."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.rows: list[NDArray[np.float32]] = []
+        self.spans: list[tuple[int, int]] = []  # of each row, the first frame and the one after the last
+
+    def add(self, net: VideoNetwork, pooled: Tensor, frames: range) -> None:
+        """Keep what the classifier sees of `frames`, (V,D,T',…), as the mean over all but time."""
+        self.rows.append(pooled.flatten(3).mean(dim=(0, 3)).T.float().cpu().numpy())
+        for covered in map(net.frames_of_step, range(pooled.shape[2])):
+            self.spans.append((frames.start + covered.start, min(frames.start + covered.stop, frames.stop)))
 
     def features(self, fps: float) -> Features:
         """The rows that were kept. Raises CheckpointError unless all are finite."""
         rows = np.concatenate(self.rows)
-        self.check(bool(np.isfinite(rows).all()))
+        check_finite(bool(np.isfinite(rows).all()), self.name)
         start_seconds, end_seconds = np.array(self.spans).T / fps
         return Features(rows, start_seconds, end_seconds)
 
-    def check(self, finite: bool) -> None:
-        if not finite:
-            raise CheckpointError(
-                f"predictions are not finite: {shown(self.name)}: got NaN or infinity; the weights are broken, train "
-                "them again or get others"
-            )
+
+def check_finite(finite: bool, name: str) -> None:
+    if not finite:
+        raise CheckpointError(
+            f"predictions are not finite: {shown(name)}: got NaN or infinity; the weights are broken, train "
+            "them again or get others"
+        )

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..data import Sample, byte_clip, centre_crop, flow_clip, looped, mirrored, random_crop, random_start
-from ..defaults import Preprocessing
+from ..data import Sample, as_clip, centre_crop, looped, mirrored, padded, random_crop, random_start
 from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
+from ..models import Preprocessing
 from ..stopping import SIGNALS
 from ..text import shown
 from ..video import Video
@@ -86,7 +86,7 @@ class ClipDataset(Dataset[Item]):
     """One clip of each sample: at random when it is asked for a Draw, from the middle when asked for an index.
 
     A random clip starts anywhere that leaves enough frames, is cropped anywhere and mirrored half of the time, all of
-    it in the same way; one in the middle is not mirrored. Short videos are looped. Paper, section 2.5. With `flow_dir`
+    it in the same way; one in the middle is not mirrored. Short videos are looped. Paper, section 2.5. With `stored`
     the clips are of flow that extract-flow stored, else of RGB frames. A video that cannot be read is replaced by
     another one for a Draw, and leaves its item without a clip for an index.
     """
@@ -98,12 +98,12 @@ class ClipDataset(Dataset[Item]):
         *,
         num_classes: int,
         multi_label: bool,
-        flow_dir: str | None = None,
+        stored: FlowFolder | None = None,
         seed: int = 0,
         flip: bool = True,
     ):
         self.samples, self.preprocessing = samples, preprocessing
-        self.stored = None if flow_dir is None else FlowFolder(Path(flow_dir))
+        self.stored, self.input = stored, "rgb" if stored is None else "flow"
         self.num_classes, self.multi_label, self.seed, self.flip = num_classes, multi_label, seed, flip
 
     def __len__(self) -> int:
@@ -136,17 +136,12 @@ class ClipDataset(Dataset[Item]):
         """A clip (C,T,H,W), the seconds of the video it shows, and what of the video is missing. Raises VideoError."""
         length, crop, fps = self.preprocessing.clip_len, self.preprocessing.crop, self.preprocessing.fps
         start, found, note = self._frames(sample, rng) if self.stored is None else self._flows(sample, rng, self.stored)
-        frames = looped(found, shortest=length)
-        height, width = frames[0].shape[:2] if self.stored is None else frames[0].shape[1:]
-        if min(height, width) < crop:
-            raise VideoError(f"too small: {shown(sample.path)}: got {width}x{height} pixels for --crop {crop}; lower it")
+        clip = as_clip(self.input, looped(found, shortest=length), bound=self.preprocessing.flow_bound)
+        height, width = clip.shape[-2:]
         rows, columns = centre_crop(height, width, crop) if rng is None else random_crop(rng, height, width, crop)
-        if self.stored is None:
-            clip = byte_clip([frame[rows, columns] for frame in frames])
-        else:
-            clip = flow_clip([flow[:, rows, columns] for flow in frames], bound=self.preprocessing.flow_bound)[0]
+        clip = clip[..., rows, columns]
         if rng is not None and self.flip and rng.random() < 0.5:
-            clip = mirrored(clip)
+            clip = mirrored(clip, input=self.input)
         return clip, (start / fps, (start + length) / fps), note
 
     def _start(self, rng: np.random.Generator | None, num_frames: int) -> int:
@@ -167,13 +162,9 @@ class ClipDataset(Dataset[Item]):
         flow = stored.open(sample.key, sample.path)
         if not len(flow):
             raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
-        if differing := flow.mismatches(self.preprocessing):
-            raise DatasetError(
-                f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it again, or train for it "
-                "with --fps, --short-side and --bound"
-            )
         start = self._start(rng, len(flow))
-        return start, [flow[i] for i in range(start, min(start + self.preprocessing.clip_len, len(flow)))], None
+        flows = [flow[i] for i in range(start, min(start + self.preprocessing.clip_len, len(flow)))]
+        return start, flows, next(iter(stored.notes(flow)), None)
 
     def _target(self, sample: Sample, seconds: tuple[float, float]) -> Tensor:
         """The class, or the classes whose spans overlap `seconds` as zeros and ones."""
@@ -193,11 +184,14 @@ def probe(path: Path, fps: float, short_side: int) -> tuple[Video, int]:
     return video, video.estimated_frames or sum(1 for _ in video)
 
 
-def collate(items: Sequence[Item]) -> Batch:
-    """Items with a clip as one batch; the errors of all."""
+def collate(items: Sequence[Item], *, crop: int) -> Batch:
+    """Items with a clip as one batch, padded to `crop` x `crop` pixels unless there is but one; the errors of all."""
     good = [item for item in items if item.clip is not None]
+    clips = [item.clip for item in good if item.clip is not None]
+    if len(clips) > 1:
+        clips = [padded(clip, crop) for clip in clips]
     return Batch(
-        torch.stack([item.clip for item in good if item.clip is not None]) if good else torch.empty(0),
+        torch.stack(clips) if clips else torch.empty(0),
         torch.stack([item.target for item in good or items]),
         tuple(item.path for item in good),
         tuple(error for item in items for error in item.errors),
@@ -216,7 +210,7 @@ def load_batches(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=functools.partial(collate, crop=dataset.preprocessing.crop),
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=prepare_worker,

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..defaults import DROPOUT, TEST_PART
+from ..defaults import ARCHITECTURE, DROPOUT, TEST_PART
 
 SCHEDULES = ("cosine", "step", "plateau")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -31,8 +31,10 @@ class TrainOptions:
     classes: str | None = None
     first_label: int | None = None
     flow_dir: str | None = None
+    any_flow: bool = False
     strict: bool = False
     # network and input
+    architecture: str = ARCHITECTURE  # one of list_architectures()
     stream: str = "rgb"
     init: str | None = None
     width: float = 1.0
@@ -113,6 +115,10 @@ def complaint(options: TrainOptions) -> str | None:
         ),
         (options.stream == "flow" and not options.flow_dir, "--stream flow needs --flow-dir DIR, which extract-flow writes."),
         (options.stream == "rgb" and options.flow_dir, "--flow-dir is for --stream flow."),
+        (
+            options.init and options.architecture != ARCHITECTURE,
+            "--architecture is for fresh weights; --init brings its own.",
+        ),
         (options.init and options.width != TrainOptions.width, "--width is for fresh weights; --init brings its own."),
         (options.schedule == "step" and not options.lr_steps, "--schedule step needs --lr-steps STEP:LR,..."),
         (options.schedule != "step" and options.lr_steps, "--lr-steps is for --schedule step."),

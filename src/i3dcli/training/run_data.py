@@ -15,10 +15,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..data import Dataset, Sample, labels_of, video_numbers
-from ..defaults import Preprocessing
 from ..distributed import Group, cores_per_process
 from ..errors import DatasetError
 from ..flow import FlowFolder
+from ..models import Preprocessing
 from ..text import as_unicode, counted, shown
 from .clip_loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
 from .options import TrainOptions
@@ -45,6 +45,9 @@ class RunData:
         self.workers = min(8, cores_per_process() - 1) if workers is None else workers
         self.metric = "map" if dataset.multi_label else "top1"
         self.reported: set[str] = set()
+        self.stored = None
+        if options.flow_dir is not None:
+            self.stored = FlowFolder(Path(options.flow_dir), preprocessing.flow, any_flow=options.any_flow)
         self.train, self.val = (self.with_input(part) for part in (dataset.train, dataset.test))
         self.dataset = replace(dataset, train=self.train, test=self.val)
         if not self.train:
@@ -64,15 +67,14 @@ class RunData:
 
     def with_input(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
         """The samples, of the flow stream those whose stored flow is there; the number of the others is said."""
-        flow_dir = self.options.flow_dir
-        if flow_dir is None:
+        stored = self.stored
+        if stored is None:
             return samples
-        stored = FlowFolder(Path(flow_dir))
         found = [stored.holds(sample.key, sample.path) for sample in samples]
         without = list(itertools.compress(samples, (not there for there in found)))
         if without:
             text = (
-                f"no flow: {shown(flow_dir)}: got none for {len(without)} of {len(samples)} videos, the first "
+                f"no flow: {shown(stored.path)}: got none for {len(without)} of {len(samples)} videos, the first "
                 f"{shown(without[0].path)}; make it with i3d extract-flow"
             )
             if self.options.strict or len(without) == len(samples):
@@ -81,7 +83,7 @@ class RunData:
         there = tuple(itertools.compress(samples, found))
         if lacking := [sample for sample in there if stored.lost_frames(sample.key, sample.path)]:
             self.note(
-                f"Note: flow of videos that lack frames: {shown(flow_dir)}: got {len(lacking)} of {len(there)}, the first "
+                f"Note: flow of videos that lack frames: {shown(stored.path)}: got {len(lacking)} of {len(there)}, the first "
                 f"{shown(lacking[0].path)}; copy or download them again"
             )
         return there
@@ -127,7 +129,7 @@ class RunData:
             self.preprocessing,
             num_classes=len(self.dataset.classes),
             multi_label=self.dataset.multi_label,
-            flow_dir=self.options.flow_dir,
+            stored=self.stored,
             seed=self.options.seed,
             flip=self.options.flip,
         )

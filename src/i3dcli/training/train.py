@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from ..checkpoints import load_streams
 from ..class_names import read_class_names
 from ..data import Dataset, for_training, load_dataset, report_absent, report_missing, with_validation
-from ..defaults import IN_CHANNELS, Preprocessing
 from ..distributed import choose_device, process_group
 from ..errors import DatasetError, I3DError, VideoError, memory_errors
-from ..flow import FlowFolder, FlowReader
+from ..flow import FlowFolder
 from ..metrics import measure, measure_multi_label
-from ..models import I3D, LAYERS
+from ..models import Preprocessing, VideoNetwork, create_model
 from ..stopping import SIGNALS
 from ..text import counted, shown
 from .options import TrainOptions, changed_options, learning_rate
@@ -125,6 +125,8 @@ def train(
                 folder.write_beside_last(learner, state, metric=data.metric)
             report_missing(dataset, say, strict=options.strict)
             report_absent(data.train, dataset.classes, say)
+            if (small := net.preprocessing.small_pictures()) is not None:
+                say(f"Note: {small}")
             begun = "" if not state.step else f"; going on after step {state.step}"
             begun = f"; it was at its end, step {state.step}" if state.step >= data.num_steps else begun
             say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
@@ -212,22 +214,23 @@ def validate(learner: Learner, data: RunData) -> Row:
     }
 
 
-def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D:
+def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> VideoNetwork:
     """The network to start from: fresh, or that of `init` with a new head where its classes are others."""
-    layers = [name for name, _ in LAYERS]
-    if options.freeze_until not in (None, *layers):
-        raise I3DError(f"no such layer: --freeze-until {options.freeze_until}: expected one of {', '.join(layers)}")
+    num_classes = len(dataset.classes)
     torch.manual_seed(options.seed)
     if options.init is None:
-        net = I3D(len(dataset.classes), IN_CHANNELS[options.stream], width=options.width)
+        net = create_model(options.architecture, num_classes=num_classes, stream=options.stream, width=options.width)
     else:
         net = load_streams(options.init, (options.stream,))[options.stream]
-        if net.num_classes != len(dataset.classes) or net.classes not in (None, dataset.classes):
-            note(
-                f"Note: new head: {shown(options.init)} has {net.num_classes} classes, other than these {len(dataset.classes)}"
-            )
-            net.replace_head(len(dataset.classes))
-    net.dropout.p = options.dropout
+        if net.num_classes != num_classes or net.classes not in (None, dataset.classes):
+            note(f"Note: new head: {shown(options.init)} has {net.num_classes} classes, other than these {num_classes}")
+            net.replace_head(num_classes)
+    layers = [*net.layers()]
+    if options.freeze_until not in (None, *layers):
+        raise I3DError(f"no such layer: --freeze-until {options.freeze_until}: expected one of {', '.join(layers)}")
+    for module in net.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = options.dropout
     net.classes = dataset.classes
     net.preprocessing = choose_preprocessing(net.preprocessing, options)
     if options.flow_dir is not None:
@@ -236,7 +239,7 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> I3D
 
 
 def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:
-    """How clips are made: as for the weights a run starts from, but for what the options ask. Raises DatasetError."""
+    """How clips are made: as for the weights a run starts from, but for what the options ask."""
     asked: dict[str, Any] = {
         "clip_len": options.clip_len,
         "crop": options.crop,
@@ -244,24 +247,27 @@ def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preproce
         "fps": options.fps,
         "flow_bound": options.bound,
     }
-    chosen = dataclasses.replace(base, **{key: value for key, value in asked.items() if value is not None})
-    if chosen.crop > chosen.short_side:
-        raise DatasetError(
-            f"crop larger than the picture: --crop {chosen.crop}: got --short-side {chosen.short_side}; lower it"
-        )
-    return chosen
+    return dataclasses.replace(base, **{key: value for key, value in asked.items() if value is not None})
 
 
 def with_flow_as_stored(base: Preprocessing, dataset: Dataset, options: TrainOptions, *, note: Note) -> Preprocessing:
-    """`base`, but for the algorithm and parameters of the stored flow, by which `predict` is to compute it."""
-    stored = FlowFolder(Path(str(options.flow_dir)))
+    """`base`, but for how the stored flow was made, where options do not say it; `predict` is to compute it likewise.
+
+    Raises DatasetError where a run starts from weights that want other flow, unless `any_flow` is among its options.
+    """
+    wanted = None if options.init is None else base.flow
+    stored = FlowFolder(Path(str(options.flow_dir)), wanted, any_flow=options.any_flow)
     for sample in dataset.train:
         with contextlib.suppress(VideoError):  # where there is none at all, RunData says so
-            flow = FlowReader(stored.find(sample.key, sample.path))
-            chosen = dataclasses.replace(base, **flow.making())
-            if options.init is not None and chosen != base:
-                note(f"Note: other flow than of {shown(options.init)}: {'; '.join(flow.mismatches(base))}; the run is for it")
-            return chosen
+            flow = stored.open(sample.key, sample.path)
+            recipe = flow.recipe
+            chosen = {"fps": options.fps, "short_side": options.short_side, "flow_bound": options.bound}
+            there: dict[str, Any] = {"fps": recipe.fps, "short_side": recipe.short_side}
+            there |= {"flow_bound": recipe.bound} if flow.is_clamped else {}
+            found = {name: value for name, value in there.items() if chosen[name] is None}
+            for text in stored.notes(flow):
+                note(f"Note: {text}; the run is for it")
+            return dataclasses.replace(base, flow_algorithm=recipe.algorithm, flow_parameters=recipe.parameters, **found)
     return base
 
 

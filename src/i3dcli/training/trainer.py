@@ -12,12 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data import rgb_from_bytes
+from ..data import as_input
 from ..distributed import Group
 from ..errors import I3DError
-from ..models import BN_MOMENTUM, I3D, LAYERS
+from ..models import BN_MOMENTUM, VideoNetwork
 from ..text import shown
 from .clip_loader import Batch
 from .options import TrainOptions
@@ -28,7 +29,7 @@ DIVERGED = "lower --lr, or add --warmup or --clip-grad; last.pt is of an earlier
 
 
 class Learner:
-    """An I3D with its optimizer on one device, and with its twins in the other processes of a group.
+    """A network with its optimizer on one device, and with its twins in the other processes of a group.
 
     `report` is told the errors of unreadable videos. Randomness is a function of seed, step and rank, and of nothing
     that happened before, so that `state()` needs no generator's state to go on exactly.
@@ -36,7 +37,7 @@ class Learner:
 
     def __init__(
         self,
-        net: I3D,
+        net: VideoNetwork,
         options: TrainOptions,
         *,
         group: Group,
@@ -52,14 +53,14 @@ class Learner:
                 f"no {options.precision} on a CPU: --precision {options.precision}: gradients of PyTorch's 3D convolutions are "
                 "NaN there now and then; use fp32, or a CUDA device"
             )  # seen with torch 2.13: their backward pass reads memory that nothing was written to
-        self.net: I3D = net.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.net = channels_last(net.to(device=device))
         self.options, self.group, self.device, self.report = options, group, device, report
         self.loss: Callable[[Tensor, Tensor], Tensor] = F.binary_cross_entropy_with_logits if multi_label else F.cross_entropy
         self.multi_label = multi_label
         freeze(net, until=options.freeze_until, statistics=options.freeze_bn)
-        trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
-        kernels = [p for name, p in trained if name.endswith("conv3d.weight")]
-        others = [p for name, p in trained if not name.endswith("conv3d.weight")]  # biases and batch norm: no decay
+        trained = [p for p in net.parameters() if p.requires_grad]
+        kernels = [p for p in trained if p.ndim > 1]
+        others = [p for p in trained if p.ndim <= 1]  # biases and batch norm: no decay
         groups = [{"params": kernels, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
         self.scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
@@ -148,7 +149,7 @@ class Learner:
     def to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Clips in [-1, 1] and targets where the network is."""
         clips = batch.clips.to(self.device, non_blocking=True)
-        clips = rgb_from_bytes(clips) if clips.dtype == torch.uint8 else clips
+        clips = as_input(clips)
         clips = clips.contiguous(memory_format=torch.channels_last_3d)
         return clips, batch.targets.to(self.device, non_blocking=True)
 
@@ -183,13 +184,22 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
 
 
-def freeze(net: I3D, *, until: str | None, statistics: bool) -> None:
+def channels_last(net: VideoNetwork) -> VideoNetwork:
+    """The network with the memory format in which convolutions are fastest."""
+    for parameter in net.parameters():
+        if parameter.ndim in (4, 5):
+            form = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
+            parameter.data = parameter.data.to(memory_format=form)
+    return net
+
+
+def freeze(net: VideoNetwork, *, until: str | None, statistics: bool) -> None:
     """Fix the layers up to and with `until`; with `statistics`, also all running statistics of batch norm and its affine
     parameters. To be called again whenever the network was put in training mode."""
-    names = [name for name, _ in LAYERS]
-    fixed = names[: names.index(until) + 1] if until is not None else []
-    for name in fixed:
-        net.get_submodule(name).eval().requires_grad_(False)
+    layers = net.layers()
+    names = [*layers]
+    for name in names[: names.index(until) + 1] if until is not None else []:
+        layers[name].eval().requires_grad_(False)
     if statistics:
         for norm in batch_norms(net):
             norm.eval().requires_grad_(False)
@@ -204,8 +214,8 @@ def bn_momentum(step: int) -> float:
     return max(BN_MOMENTUM, BN_WARMUP / (step + BN_WARMUP))
 
 
-def batch_norms(net: I3D) -> list[nn.BatchNorm3d | nn.SyncBatchNorm]:
-    return [module for module in net.modules() if isinstance(module, (nn.BatchNorm3d, nn.SyncBatchNorm))]
+def batch_norms(net: VideoNetwork) -> list[_BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
 def check_finite(loss: float, batch: Batch, number: int) -> float:

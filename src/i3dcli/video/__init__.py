@@ -32,10 +32,7 @@ _HOMES = {
         "videos_below",
         "without_suffix",
     ),
-    "reader": (
-        "Video",
-        "read_video",
-    ),
+    "reader": ("Video", "read_video"),
     "writer": ("VideoWriter",),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)
