@@ -1,15 +1,14 @@
 """Streams that are computed ahead of their reader."""
 
+import gc
 import threading
 import time
+from contextlib import closing
 
 import pytest
+from patience import gone
 
 from i3dcli.threads import prefetch
-
-
-def named(prefix):
-    return [thread for thread in threading.enumerate() if thread.name.startswith(prefix)]
 
 
 def counting(count, taken):
@@ -62,7 +61,7 @@ def test_what_the_source_raises_reaches_the_caller_after_the_items_before_it():
     assert next(items) == 1
     with pytest.raises(KeyError, match="lost"):
         next(items)
-    assert not named("ahead")
+    assert gone("prefetch")
 
 
 def test_closing_ends_the_thread_and_takes_no_more():
@@ -70,4 +69,28 @@ def test_closing_ends_the_thread_and_takes_no_more():
     items = prefetch(counting(100, taken))
     next(items)
     items.close()
-    assert not named("ahead") and len(taken) <= 3
+    assert gone("prefetch") and len(taken) <= 3
+
+
+def test_the_garbage_collector_does_not_wait_for_the_thread():
+    """It may run anywhere, also in a thread that starts, which holds what a thread that ends needs."""
+    released, entered = threading.Event(), threading.Event()
+
+    def slow():
+        yield 1
+        entered.set()
+        released.wait(60)
+
+    def reading():
+        with closing(prefetch(slow())) as items:
+            yield from items
+
+    circle = [reading()]
+    circle.append(circle)
+    assert next(circle[0]) == 1 and entered.wait(60)
+    del circle
+    begun = time.monotonic()
+    gc.collect()
+    assert time.monotonic() - begun < 30
+    released.set()
+    assert gone("prefetch")

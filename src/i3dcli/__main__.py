@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 
-from .stopping import Interrupted, ending
+from .stopping import Interrupted
 
 BUG = "Error: this is a fault of i3d, and not of what you gave it; please report it with the lines above\n"
 
@@ -34,7 +34,6 @@ def leave(code: int) -> None:
 
     Python itself would wait for threads that decode or compile.
     """
-    ending.set()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.collect()
     for stream in (sys.stdout, sys.stderr):

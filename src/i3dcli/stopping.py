@@ -14,8 +14,6 @@ from types import FrameType
 SOON, LATER = 0.1, 1.0  # seconds until an interruption is tried again: where it was no time for it, or it got lost
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-ending = threading.Event()  # set by a signal that ends the process: nobody needs to wait for threads any more
-
 
 class Stopped(Exception):
     """Work that was told to stop; nobody waits for its result any more."""
@@ -65,7 +63,6 @@ def ended_by_signals() -> Iterator[None]:
         try:
             yield
         finally:
-            ending.clear()
             sys.unraisablehook = told
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -103,7 +100,6 @@ class Interruption:
     def begin(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number = number
-            ending.set()
             self.again(number, frame)
         elif "RANK" not in os.environ:
             signal.signal(number, signal.SIG_DFL)

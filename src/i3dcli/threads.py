@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
-from .stopping import StopFlag, ending
+from .stopping import StopFlag
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,8 +58,12 @@ def prefetch(items: Iterable[Item], *, depth: int = 1) -> Generator[Item, None, 
 
 
 def end(pool: ThreadPoolExecutor) -> None:
-    """End the threads of a pool after what they are at; where the process is to end, without waiting for that."""
-    pool.shutdown(wait=not ending.is_set(), cancel_futures=True)
+    """End the threads of a pool after what they are at, without waiting for that.
+
+    An iterator that nobody closes is closed by the garbage collector, which may run in a thread that is about to start and
+    holds the lock without which no thread can be waited for. Python waits for all threads at its own end.
+    """
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def available_cores() -> int:

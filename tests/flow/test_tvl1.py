@@ -7,7 +7,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from patience import gone
 
 from i3dcli import I3DError
 from i3dcli.defaults import TVL1
@@ -132,7 +132,7 @@ def test_stream_takes_few_frames_ahead_and_stops_when_closed() -> None:
         next(flows)
     assert len(taken) <= 20 + 4
     flows.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flow")]
+    assert gone("flow")
 
 
 def test_source_errors_reach_the_caller() -> None:
@@ -152,7 +152,7 @@ def test_hours_of_iterations_end_when_the_stream_does() -> None:
     longest = TVL1(epsilon=0.0, warps=100, inner_iterations=1000, outer_iterations=1000)
     with pytest.raises(KeyboardInterrupt):
         list(tvl1_stream(interrupted(), longest, threads=2))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("flow")]
+    assert gone("flow")
 
 
 @pytest.mark.parametrize("median", [0, 3, 5])
