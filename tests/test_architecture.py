@@ -22,6 +22,7 @@ GROUND = {  # a module that every room may use, and those that it may use itself
     "threads": "stopping",
     "drawing": "text",
     "files": "errors text",
+    "chart": "drawing files",
     "lines": "errors files text",
     "distributed": "errors text threads",
     "scores": "defaults errors files text",

@@ -1,10 +1,10 @@
-"""What pictures are drawn with: colours, round numbers for ticks, and text in the letters that OpenCV has, cut to fit."""
+"""Text on pictures, in the letters of OpenCV's built-in font: measured, cut to fit, and written."""
 
 from __future__ import annotations
 
-import math
+import bisect
 import unicodedata
-from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -13,32 +13,10 @@ from numpy.typing import NDArray
 from .text import shown, shown_class
 
 Colour = tuple[int, int, int]
-INK, GREY, GRID = (48, 40, 36), (128, 118, 112), (236, 232, 230)  # BGR, as are all colours of OpenCV
-BLUE, ORANGE = (196, 112, 32), (36, 110, 226)  # which colour-blind people can tell apart
-FEW = 60  # points, up to which a line is thick
-EM = 30  # pixels, the size of letters at scale 1
-ASCII = str.maketrans(
-    {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "OE", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
-    | {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."}
-)
-
-
-def ticks(low: float, high: float, *, least: float = 0.0) -> list[float]:
-    """At most eight round numbers, evenly spaced by `least` or more, that span from `low` or less to `high` or more."""
-    high = high if high > low else low + 1
-    exponent = math.floor(math.log10(high - low)) - 1
-    for step in (digits * 10.0**power for power in range(exponent, exponent + 4) for digits in (1, 2, 5)):
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first <= 7 and step >= least:
-            break
-    return [step * i for i in range(first, last + 1)]
-
-
-def tick_labels(values: Sequence[float], *, percent: bool = False) -> list[str]:
-    if percent:
-        return [f"{100 * value:g}%" for value in values]
-    scale, unit = (1000, "k") if 10_000 <= max(values) < 10_000_000 else (1, "")
-    return [f"{round(value / scale, 10):g}{unit if value else ''}" for value in values]
+INK, GREY = (48, 40, 36), (128, 118, 112)  # BGR, as are all colours of OpenCV
+FONT, WEIGHT = "uni", 400  # of the built-in fonts, the one whose scripts go well together; regular
+SIZE = 18  # pixels, of letters with all that is above and below them
+BOX = "□"  # stands for what the font lacks
 
 
 def write(
@@ -48,41 +26,64 @@ def write(
     y: float,
     *,
     align: float = 0.0,
-    scale: float = 0.6,
+    size: int = SIZE,
     colour: Colour = INK,
 ) -> float:
     """Write `text` on the baseline `y`, with `align` of its width left of `x`; returns its width in pixels."""
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
-    cv2.putText(picture, text, (round(x - align * width), round(y)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-    return float(width)
+    width = text_width(text, size)
+    cv2.putText(picture, drawable(text), (round(x - align * width), round(y)), colour, font(), size, WEIGHT)
+    return width
 
 
-def without_accents(text: str) -> str:
-    """`text` in letters as plain as they can be."""
-    plain = unicodedata.normalize("NFKD", shown(text).translate(ASCII))
-    return "".join(c for c in plain if not unicodedata.combining(c))
+def text_width(text: str, size: int = SIZE) -> float:
+    """As many pixels as `text` takes."""
+    return float(cv2.getTextSize((0, 0), drawable(text), (0, 0), font(), size, WEIGHT)[2])
 
 
-def ascii_text(text: str) -> str:
-    """`text` in the letters that OpenCV can write: accents go, what has no likeness becomes a question mark."""
-    return without_accents(text).encode("ascii", "replace").decode()
-
-
-def ascii_label(label: str, index: int) -> str:
-    """A class's label in ASCII, or its number where more than accents would be lost, or no letter be left."""
-    plain = without_accents(shown_class(label))
-    return plain if plain.isascii() and any(map(str.isalnum, plain)) else f"class {index}"
-
-
-def text_width(text: str, scale: float) -> float:
-    """About as many pixels as `text` takes."""
-    return float(cv2.getTextSize(ascii_text(text), cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0])
-
-
-def fitted(text: str, width: float, scale: float) -> str:
+def fitted(text: str, width: float, size: int = SIZE) -> str:
     """`text`, cut off with dots where it is wider than `width` pixels."""
-    if text_width(text, scale) <= width:
+    if text_width(text, size) <= width:
         return text
-    while text and text_width(text + "...", scale) > width:
-        text = text[:-1]
-    return text.rstrip() + "..." if text else ""
+    length = bisect.bisect_right(range(1, len(text)), width, key=lambda length: text_width(text[:length] + "...", size))
+    return text[:length].rstrip() + "..." if length else ""
+
+
+def drawable(text: str) -> str:
+    """`text` in characters that the font has: without accents that it lacks, and with a box for each other one."""
+    return "".join(map(likeness, unicodedata.normalize("NFC", shown(text))))
+
+
+def drawable_label(label: str, index: int) -> str:
+    """A class's label as `drawable`, or its number where a letter would be lost, or there is none."""
+    text = unicodedata.normalize("NFC", shown_class(label))
+    if any(c.isalnum() and likeness(c) == BOX for c in text) or not any(map(str.isalnum, text)):
+        return f"class {index}"
+    return drawable(text)
+
+
+@lru_cache(10_000)
+def likeness(character: str) -> str:
+    """What the font has for a character: itself, the letters it is made of without accents, nothing for an accent, or a box."""
+    if has_glyph(character):
+        return character
+    parts = [c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c)]
+    return "".join(parts) if all(map(has_glyph, parts)) else BOX
+
+
+def has_glyph(character: str) -> bool:
+    """Whether the font can write a character: others come out as question marks, without ink, or from the wrong side."""
+    if character in " ?" or unicodedata.bidirectional(character) in ("R", "AL"):
+        return character in " ?"
+    ink = picture_of(character)
+    return bool(ink.any()) and not np.array_equal(ink, picture_of("?"))
+
+
+def picture_of(character: str) -> NDArray[np.uint8]:
+    picture = np.zeros((2 * SIZE, 3 * SIZE, 3), np.uint8)
+    cv2.putText(picture, character, (SIZE, SIZE), (255, 255, 255), font(), SIZE, WEIGHT)
+    return picture
+
+
+def font() -> cv2.FontFace:
+    """The font; each call makes its own, in microseconds, as threads that share one get letters wrong."""
+    return cv2.FontFace(FONT)

@@ -10,14 +10,15 @@ from media import moving, texture, write_video
 
 from i3dcli import VideoError
 from i3dcli.cli.main import main
-from i3dcli.prediction.annotate import BARS, FlowPictures, annotated, draw_panel
+from i3dcli.prediction.annotate import BARS, FlowPictures, annotated, draw_labels
 from i3dcli.prediction.prediction import Prediction
 from i3dcli.video.reader import Video
 
+LABELS = ("écrire", "相撲", "a label that is far too long to be written on any one line of a small panel")
 
-def made_up(video, spans, *, fps=25.0, streams=("rgb", "flow")):
+
+def made_up(video, spans, *, fps=25.0, streams=("rgb", "flow"), labels=LABELS):
     """Predictions of windows (first frame, number of frames)."""
-    labels = ("écrire", "相撲", "a label that is far too long to be written on any one line of a small panel")
     for first, length in spans:
         logits = {stream: torch.tensor([2.0, 1.0, float(first)]) for stream in streams}
         yield Prediction(str(video), "m", "cpu", labels, length, fps, 0, logits, {}, start_seconds=first / fps)
@@ -101,13 +102,25 @@ def test_pictures_of_a_pixel_cannot_be_encoded(tmp_path):
 def test_a_panel_fits_labels_bars_and_any_number_of_classes():
     picture = np.full((720, 1280, 3), 200, np.uint8)
     (prediction,) = made_up("v.mp4", [(0, 20)])
-    draw_panel(picture, prediction, top_k=400)
+    draw_labels(picture, prediction, top_k=400)
     changed = np.argwhere((picture != 200).any(-1))
     assert (changed.min(0) >= (300, 20)).all() and (changed.max(0) < (700, 640)).all()
     assert all((picture == BARS[name]).all(-1).any() for name in ("rgb", "flow", "fused"))
     alone = np.full_like(picture, 200)
-    draw_panel(alone, next(made_up("v.mp4", [(0, 20)], streams=("rgb",))), top_k=5)
+    draw_labels(alone, next(made_up("v.mp4", [(0, 20)], streams=("rgb",))), top_k=5)
     assert (alone == BARS["rgb"]).all(-1).any() and not (alone == BARS["flow"]).all(-1).any()
+
+
+def test_classes_in_hangul_are_written_in_hangul(tmp_path):
+    path = write_video(tmp_path / "영상.mp4", [np.full((256, 320, 3), 128, np.uint8)] * 2, codec="libx264")
+    pictures = []
+    for name in ("뛰기", "걷기", "??", "□□ a"):
+        list(annotated(made_up(path, [(0, 2)], labels=(name, "a", "b")), tmp_path / "말.mp4"))
+        (frame, _) = frames_of(tmp_path / "말.mp4")
+        pictures.append(frame)
+    for i, picture in enumerate(pictures):
+        assert all(np.abs(picture - other).max() > 100 for other in pictures[:i])
+    assert sorted(os.listdir(tmp_path)) == ["말.mp4", "영상.mp4"]
 
 
 def test_a_failure_on_the_way_leaves_no_file(bright, tmp_path):

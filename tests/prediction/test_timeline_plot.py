@@ -16,7 +16,21 @@ import i3dcli
 from i3dcli import I3DError
 from i3dcli.cli.main import main
 from i3dcli.prediction.prediction import Prediction
-from i3dcli.prediction.timeline_plot import BAND, COLOURS, LEFT, OTHER, RIGHT, SIZE, Times, chosen_classes, plotted, spans
+from i3dcli.prediction.timeline_plot import (
+    BAND,
+    COLOURS,
+    LEFT,
+    LEGEND,
+    OTHER,
+    RIGHT,
+    SIZE,
+    TOP,
+    chosen_classes,
+    plotted,
+    spans,
+    time_ticks,
+    time_unit,
+)
 from i3dcli.prediction.two_stream import TwoStream
 
 PARTS = (30, 26, 34)  # frames of the film's parts
@@ -249,10 +263,33 @@ def test_overlapping_windows_stand_for_their_middles():
     ],
 )
 def test_times_are_round_and_fit_the_length(end, last, unit):
-    times = Times(end)
-    assert times.ticks()[0] == (0, "0" if end < 120 else "0:00")
-    assert times.ticks()[-1][1] == last and 3 < len(times.ticks()) <= 11 and times.unit() == unit
-    assert (times.x(0), times.x(end)) == (LEFT, RIGHT)
+    times = time_ticks(end)
+    assert times[0] == (0, "0" if end < 120 else "0:00")
+    assert times[-1][1] == last and 3 < len(times) <= 11 and time_unit(end) == unit
+
+
+def picture_of(path, video, labels, rest=()):
+    """The .png that names a video and two classes, of which the first is on top, in the title, the legend, and the band."""
+    scores = [[0.8, 0.2, *[0.0] * len(rest)]] * 2
+    picture = cv2.imread(str(draw(path, made_up(scores, labels=(*labels, *rest), video=video), top_k=2)))
+    return picture[:60, : SIZE[0] // 3], picture[TOP - 20 : TOP + 10, LEGEND:], picture[BAND[0] : BAND[1], LEFT:RIGHT]
+
+
+def test_a_file_and_classes_in_hangul_are_named_in_the_png(tmp_path):
+    pictures = [
+        picture_of(tmp_path / "plot.png", video, labels)
+        for video, labels in (
+            ("영상.mp4", ("뛰기", "걷기")),
+            ("영화.mp4", ("걷기", "뛰기")),
+            ("??.mp4", ("??", "걷기")),
+            ("□□.mp4", ("□□ a", "걷기")),
+            ("영상.mp4", ("뛰기", "숨쉬기")),
+        )
+    ]
+    for title, legend, band in pictures[1:4]:
+        assert not np.array_equal(title, pictures[0][0])
+        assert not np.array_equal(legend, pictures[0][1]) and not np.array_equal(band, pictures[0][2])
+    assert all(map(np.array_equal, pictures[0], pictures[4]))
 
 
 def test_a_plot_that_cannot_be_written_is_an_error(tmp_path):

@@ -4,8 +4,8 @@ import cv2
 import pytest
 
 from i3dcli import I3DError
-from i3dcli.drawing import FEW
-from i3dcli.training.curves import HEIGHT, PANELS, TOP, TRAIN, VAL, WIDTH, Axes, curves, write_curves
+from i3dcli.chart import FEW
+from i3dcli.training.curves import GRAPHS, HEIGHT, TOP, TRAIN, VAL, WIDTH, curves, write_curves
 
 HISTORY = [
     {"step": 0, "loss": 4.0, "top1": 0.0},
@@ -15,14 +15,14 @@ HISTORY = [
 
 
 def colour_at(picture, left, x, y):
-    """The colour at a fraction of a panel's axes, from its lower left corner."""
+    """The colour at a fraction of a graph's axes, from its lower left corner."""
     return tuple(picture[round(TOP + (1 - y) * HEIGHT), round(left + x * WIDTH)].tolist())
 
 
 def test_each_curve_goes_through_its_points(tmp_path):
     write_curves(tmp_path / "curves.png", HISTORY, metric="top1")
     picture = cv2.imread(str(tmp_path / "curves.png"))
-    loss, top1 = PANELS  # axes 0-4 and 0-1, both over steps 0-200
+    loss, top1 = GRAPHS  # axes 0-4 and 0-1, both over steps 0-200
     assert colour_at(picture, loss, 0.5, 2 / 4) == colour_at(picture, top1, 0.5, 1 / 2) == TRAIN
     assert colour_at(picture, loss, 0.5, 3 / 4) == colour_at(picture, top1, 0.5, 1 / 4) == VAL
     assert colour_at(picture, loss, 1, 2 / 4) == VAL
@@ -45,18 +45,13 @@ def test_a_multi_label_history_shows_its_mean_average_precision(tmp_path):
     rows = [{"step": 10, "map": 0.2, "top1": 0.9}, {"step": 20, "map": 0.2, "top1": 0.9}]
     write_curves(tmp_path / "curves.png", rows, metric="map")
     picture = cv2.imread(str(tmp_path / "curves.png"))
-    assert colour_at(picture, PANELS[1], 0.75, 1) == TRAIN  # the axis ends at 20%
+    assert colour_at(picture, GRAPHS[1], 0.75, 1) == TRAIN  # the axis ends at 20%
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 0, "loss": 0.0}], [{"step": i, "loss": 1e30 * i} for i in range(FEW + 1)]])
 def test_any_history_gives_a_picture(tmp_path, rows):
     write_curves(tmp_path / "curves.png", rows, metric="top1")
     assert cv2.imread(str(tmp_path / "curves.png")).shape == (640, 1600, 3)
-
-
-def test_ticks_end_at_the_corners_of_the_axes():
-    axes = Axes(90, [0, 5, 10], [0, 1])
-    assert (axes.x(0), axes.x(10), axes.y(0), axes.y(1)) == (90, 90 + WIDTH, TOP + HEIGHT, TOP)
 
 
 def test_mistakes_are_named(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..defaults import MIN_CLIP_LEN, TOP_K
-from ..drawing import EM, ascii_label, fitted, text_width, write
+from ..drawing import drawable_label, fitted, text_width, write
 from ..files import atomic_write
 from ..flow import Frame, Moment, flow_picture
 from ..video import Video, VideoWriter
@@ -94,14 +94,14 @@ class Painter:
         for frame in islice(self.frames, None if until is None else until - self.painted):
             picture = frame.copy()  # a frame that is shown for longer is the same array again
             if prediction.first_frame <= self.painted < prediction.end_frame + MIN_CLIP_LEN - 1:
-                draw_panel(picture, prediction, self.top_k)
+                draw_labels(picture, prediction, self.top_k)
             if self.flows is not None and (inset := self.flows.next()) is not None:
                 draw_inset(picture, inset)
             self.writer.write(picture)
             self.painted += 1
 
 
-def draw_panel(picture: Frame, prediction: Prediction, top_k: int) -> None:
+def draw_labels(picture: Frame, prediction: Prediction, top_k: int) -> None:
     """Darken the lower left corner, and write there the window's time, its labels, and a bar for each stream and both."""
     height, width, _ = picture.shape
     scores = {stream: logits.softmax(0) for stream, logits in prediction.stream_logits.items()}
@@ -120,9 +120,9 @@ def draw_panel(picture: Frame, prediction: Prediction, top_k: int) -> None:
     for index in indices:
         y += round(1.7 * unit)
         percent = f"{100 * float(prediction.probabilities[index]):.0f}%"
-        taken = write(picture, percent, right, y, align=1.0, scale=unit / EM, colour=WHITE)
-        label = fitted(ascii_label(prediction.classes[index], index), right - left - taken - unit, unit / EM)
-        write(picture, label, left, y, scale=unit / EM, colour=WHITE)
+        taken = write(picture, percent, right, y, align=1.0, size=unit, colour=WHITE)
+        label = fitted(drawable_label(prediction.classes[index], index), right - left - taken - unit, unit)
+        write(picture, label, left, y, size=unit, colour=WHITE)
         y += round(0.4 * unit)
         for name, probabilities in scores.items():
             end = left + round((right - left) * float(probabilities[index]))
@@ -134,23 +134,23 @@ def draw_panel(picture: Frame, prediction: Prediction, top_k: int) -> None:
 
 
 def darken(region: Frame) -> None:
-    region[:] = (region * (1 - DARKNESS) + np.array(PANEL) * DARKNESS).astype(np.uint8)
+    cv2.addWeighted(region, 1 - DARKNESS, np.full_like(region, PANEL), DARKNESS, 0, dst=region)
 
 
 def draw_header(
     picture: Frame, prediction: Prediction, names: list[str], *, left: int, right: float, y: int, unit: int
 ) -> None:
     """Which bar is whose, and where there is room, when the window is."""
-    scale = 0.85 * unit / EM
+    size = max(2, round(0.85 * unit))
     side = round(unit / 2)
     for name in reversed(names):
-        right -= write(picture, name, right, y, align=1.0, scale=scale, colour=PALE)
+        right -= write(picture, name, right, y, align=1.0, size=size, colour=PALE)
         right -= round(unit / 4) + side
         cv2.rectangle(picture, (round(right), y - side), (round(right) + side - 1, y - 1), BARS[name], cv2.FILLED)
         right -= round(0.7 * unit)
     time = f"{prediction.start_seconds:.1f}-{prediction.end_seconds:.1f} s"
-    if text_width(time, scale) <= right - left:
-        write(picture, time, left, y, scale=scale, colour=PALE)
+    if text_width(time, size) <= right - left:
+        write(picture, time, left, y, size=size, colour=PALE)
 
 
 def draw_inset(picture: Frame, inset: NDArray[np.uint8]) -> None:
