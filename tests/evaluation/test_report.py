@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from i3dcli.text import shown
 
 NASTY = '</script><script>alert("1")</script><!-- & \'{{data}} \u2028 été 跳\udce9'
 CLASSES = ("zumba", NASTY, "archery", "bowling", "never seen", "diving")
+SHOWN = tuple(map(shown, CLASSES))
 
 
 def example():
@@ -100,6 +102,15 @@ def test_the_page_is_self_contained(page, tmp_path):
     text = (tmp_path / "report.html").read_text("utf-8")
     assert not re.search(r"https?://|@import|url\(|{{", text.replace("{{data}}", ""))
     assert "default-src 'none'" in text
+
+
+def test_style_and_script_are_in_the_page_whole(tmp_path):
+    write_report(tmp_path / "report.html", example())
+    text = (tmp_path / "report.html").read_text("utf-8")
+    for name in ("report.css", "report.js"):
+        part = (resources.files("i3dcli") / "assets" / name).read_text("utf-8")
+        assert len(part) > 5000 and text.count(part) == 1
+        assert not re.search("</(style|script)", part)  # which would end it early
 
 
 def test_streams_are_listed_in_one_order():
@@ -217,7 +228,7 @@ def test_the_browser_shows_what_was_measured(browsed):
     assert [text for text in browsed["results"] if "%" in text] == values
     assert browsed["results"][::4] == ["RGB60 of 63", "Flow60 of 63", "Two-stream60 of 63"]
     assert (
-        browsed["title"] == content.title
+        browsed["title"] == shown(content.title)
         and browsed["command"] == content.command
         and browsed["unreadable"] == ["videos/broken.mp4 not a video", "2 videos not on disk"]
     )
@@ -225,17 +236,17 @@ def test_the_browser_shows_what_was_measured(browsed):
 
 def test_classes_are_sorted(browsed):
     content = example()
-    scores = dict(zip(CLASSES, content.class_scores["two_stream"].tolist(), strict=True))
-    by_name = sorted(CLASSES, key=lambda name: (name != NASTY, name))  # marks before letters
+    scores = dict(zip(SHOWN, content.class_scores["two_stream"].tolist(), strict=True))
+    by_name = sorted(SHOWN, key=lambda name: (name != SHOWN[1], name))  # marks before letters
     assert browsed["name"] == by_name
-    assert browsed["count"] == ["diving", "bowling", "archery", NASTY, "zumba", "never seen"]
+    assert browsed["count"] == ["diving", "bowling", "archery", SHOWN[1], "zumba", "never seen"]
     present = [name for name in by_name if name != "never seen"]
     assert browsed["worst"] == [*sorted(present, key=lambda name: scores[name]), "never seen"]
     assert browsed["best"] == [*sorted(present, key=lambda name: -scores[name]), "never seen"]
 
 
 def test_mistakes_are_filtered_by_class_and_path(browsed):
-    first, second = "videos/a.mp4", f"videos/{NASTY}.mp4"
+    first, second = "videos/a.mp4", f"videos/{SHOWN[1]}.mp4"
     assert browsed["before"] == browsed["cleared"] == [[first, second], [], "", True]
     assert browsed["clicked"] == [[first], ["archery"], "2", False]
     assert browsed["selected"] == [[second], ["bowling"], "3", False]
@@ -249,7 +260,7 @@ def test_thumbnails_are_decoded(browsed):
 def test_cells_of_the_confusion_matrix_are_told(browsed):
     matrix = example().confusion
     assert browsed["tip"] == f"zumba → archery: {matrix[0, 2]} of 6 videos ({100 * matrix[0, 2] / 6:.1f}%)" and browsed["gone"]
-    assert browsed["cell"].startswith(f"{NASTY} → zumba: {matrix[1, 0]} of 9 videos")
+    assert browsed["cell"].startswith(f"{SHOWN[1]} → zumba: {matrix[1, 0]} of 9 videos")
 
 
 @pytest.mark.parametrize("width", [400, 1000, 1600])
@@ -281,3 +292,16 @@ def test_multi_label_data_shows_average_precision(tmp_path):
     """
     found = browse(tmp_path, content, body)
     assert found == {"values": ["100.0%"], "heads": ["Stream", "Mean average precision"], "hidden": [True] * 3}
+
+
+def test_names_in_hangul_are_shown_as_they_are(tmp_path):
+    mistake = Mistake("영상/뛰기.mp4", 0, 1, 0.9, {})
+    content = replace(example(), title="시험", classes=("뛰기", "걷기", *CLASSES[2:]), mistakes=[mistake])
+    assert as_data(content)["classes"][:2] == ["뛰기", "걷기"] and as_data(content)["mistakes"][0]["video"] == mistake.video
+    body = """
+    result.title = [$("title").textContent, document.title]; result.names = texts("#bars .name");
+    result.card = texts("article .truth, article .predicted, article code");
+    """
+    found = browse(tmp_path, content, body)
+    assert found["title"] == ["시험"] * 2 and found["card"] == ["뛰기", "걷기", "영상/뛰기.mp4"]
+    assert {"뛰기", "걷기"} <= {*found["names"]}

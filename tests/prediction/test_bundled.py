@@ -107,7 +107,7 @@ def test_an_incomplete_installation_is_one_line(monkeypatch):
         i3dcli.load_model(NAME)
 
 
-def test_an_installed_wheel_holds_the_weights_and_the_labels(tmp_path):
+def test_an_installed_wheel_holds_the_weights_the_labels_and_the_report(tmp_path):
     """Built from a copy, since a build leaves files in the source tree."""
     source, site = tmp_path / "source", tmp_path / "site"
     for name in ("src", "weights"):
@@ -120,6 +120,8 @@ def test_an_installed_wheel_holds_the_weights_and_the_labels(tmp_path):
     code = """
 import i3dcli
 from i3dcli.checkpoints.zoo import find_model
+from i3dcli.evaluation.report import asset
+assert all(map(asset, ("report.html", "report.css", "report.js")))
 print(i3dcli.__file__, *i3dcli.load_model("camera-motion").labels, len(find_model("kinetics600").classes()))
 """
     result = subprocess.run(

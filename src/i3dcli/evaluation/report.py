@@ -74,9 +74,14 @@ class Report:
 
 def write_report(path: str | Path, content: Report) -> None:
     """Write one HTML page that needs nothing else, neither network nor other files. Raises I3DError."""
-    template = (resources.files("i3dcli") / "assets" / "report.html").read_text("utf-8")
     parts = {"title": html.escape(shown(content.title)), "data": as_script(as_data(content))}
-    write_text(path, re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], template))
+    parts |= {"style": asset("report.css"), "script": asset("report.js")}
+    write_text(path, re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], asset("report.html")))
+
+
+def asset(name: str) -> str:
+    """The text of a file that comes with the package."""
+    return (resources.files("i3dcli") / "assets" / name).read_text("utf-8")
 
 
 def write_per_class(path: str | Path, content: Report) -> None:
