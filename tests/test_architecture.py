@@ -44,6 +44,7 @@ MODULES = {".".join(path.relative_to(SOURCE).with_suffix("").parts): path for pa
 LIBRARIES = {  # a library, and all that may import it
     "av": {"video"},
     "click": {"cli"},
+    "filelock": {"files"},
     "numba": {"flow"},
     "safetensors": {"checkpoints"},
     "triton": {"flow"},

@@ -1,12 +1,15 @@
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from i3dcli import DatasetError, I3DError
-from i3dcli.files import atomic_write, check_is_file, check_writable, locked
+from i3dcli.files import LOCK, atomic_write, check_is_file, check_writable, held, locked, locked_by_file
 from i3dcli.text import shown
 
 
@@ -112,6 +115,101 @@ def test_who_waited_for_a_lock_on_what_was_removed_meanwhile_is_told(tmp_path):
         (tmp_path / "it").touch()
     waiting.join()
     assert told == [False]
+
+
+def test_a_folder_is_held_by_one_and_nothing_is_left_in_it(tmp_path):
+    with held(tmp_path):
+        for _ in range(2):
+            with pytest.raises(I3DError, match=rf"^in use: {tmp_path}: another process is writing to it; wait for its end"):
+                held(tmp_path).__enter__()
+        assert os.listdir(tmp_path) == [LOCK]
+    with pytest.raises(KeyboardInterrupt), held(tmp_path):
+        raise KeyboardInterrupt
+    with held(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_text("mine"), lambda path: path.symlink_to("other")])
+def test_what_others_keep_where_a_lock_would_be_is_left_alone(tmp_path, make):
+    (tmp_path / "other").write_text("mine")
+    make(tmp_path / LOCK)
+    with pytest.raises(I3DError, match=rf"^cannot write: {tmp_path / LOCK}: a file is there that is no lock; choose another"):
+        held(tmp_path).__enter__()
+    assert (tmp_path / "other").read_text() == "mine" and os.path.lexists(tmp_path / LOCK)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_only_be_read_is_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(I3DError, match=r"^cannot write: .*: Permission denied; choose another --out$"):
+        held(tmp_path).__enter__()
+
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from i3dcli.files import held
+with held(Path(sys.argv[1])):
+    child = os.fork() if "fork" in sys.argv else 1
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
+@pytest.mark.parametrize("how", ["alone", "fork"])
+def test_a_killed_process_holds_nothing_even_where_processes_that_it_forked_live_on(tmp_path, how):
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path, how], stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        with pytest.raises(I3DError, match=r"^in use: "):
+            held(tmp_path).__enter__()
+        process.kill()
+        process.wait()
+        assert os.listdir(tmp_path) == [LOCK]  # taken again
+        with held(tmp_path):
+            pass
+        assert os.listdir(tmp_path) == []
+        if how == "fork":
+            os.kill(child, signal.SIGKILL)
+
+
+COUNT = """
+import sys, time
+from pathlib import Path
+from i3dcli.files import locked_by_file
+folder = Path(sys.argv[1])
+for _ in range(40):
+    with locked_by_file(folder / "lock", wait=True) as ours:
+        number = int((folder / "number").read_text())
+        time.sleep(0.001)
+        (folder / "number").write_text(str(number + ours))
+"""
+
+
+def test_processes_that_wait_for_a_lock_whose_file_comes_and_goes_take_turns(tmp_path):
+    (tmp_path / "number").write_text("0")
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT, tmp_path]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert (tmp_path / "number").read_text() == "160" and os.listdir(tmp_path) == ["number"]
+
+
+def test_a_lock_is_for_threads_too(tmp_path):
+    def wait():
+        with locked_by_file(tmp_path / "lock", wait=True) as ours:
+            told.append(ours)
+
+    told, waiting = [], threading.Thread(target=wait)
+    with locked_by_file(tmp_path / "lock") as first, locked_by_file(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive() and not told
+    waiting.join()
+    assert told == [True] and os.listdir(tmp_path) == []
 
 
 def test_names_that_are_not_unicode_can_be_shown():

@@ -11,9 +11,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from .errors import DatasetError, I3DError
 from .text import csv_text, shown
 
+LOCK = ".i3d.lock"
+LAST_MOMENTS = 0.2  # seconds in which a process that is just ending lets go of a lock
 MAX_WRITERS = 8  # processes at once that write a file of the same name; the last one wins
 
 
@@ -142,13 +146,52 @@ def remove_if_at(descriptor: int, path: Path) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to a folder until the end of the block. Raises I3DError where one does."""
-    with locked(folder) as ours:
+    """Keep other processes from writing to a folder until the end of the block. Raises I3DError where one does.
+
+    They see it by the file LOCK there, which goes at the end; one that a killed process left is taken again.
+    """
+    with ExitStack() as stack:
+        try:
+            ours = stack.enter_context(locked_by_file(folder / LOCK))
+        except OSError as error:
+            reason = error.strerror or error
+            raise I3DError(f"cannot write: {shown(folder / LOCK)}: {reason}; choose another --out") from error
         if not ours:
             raise I3DError(
                 f"in use: {shown(folder)}: another process is writing to it; wait for its end, or choose another --out"
             )
         yield
+
+
+@contextmanager
+def locked_by_file(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock that an empty file stands for, which is made, and removed at the end; False if another process has it.
+
+    Processes forked meanwhile do not hold it. Raises OSError, also for a file at `path` that is not empty, which is kept.
+    """
+    with suppress(FileNotFoundError):
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size:
+            raise FileExistsError(errno.EEXIST, "a file is there that is no lock")
+    lock = FileLock(path, thread_local=False)
+    ours = True
+    try:
+        lock.acquire(timeout=-1 if wait else LAST_MOMENTS)
+    except Timeout:
+        ours = False
+    try:
+        yield ours
+    finally:
+        if ours:
+            lock.release()
+            remove_lock_file(path)
+
+
+def remove_lock_file(path: Path) -> None:
+    """Remove the file of a lock that nobody holds, if filelock has not, as it does on Windows and did before version 4."""
+    with suppress(OSError), locked(path) as ours:
+        if ours and os.name != "nt" and not path.stat().st_size:
+            path.unlink()  # who waits for it makes another one
 
 
 def write_text(path: str | Path, text: str) -> None:

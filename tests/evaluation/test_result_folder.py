@@ -1,5 +1,4 @@
 import json
-import os
 
 import pytest
 
@@ -66,7 +65,6 @@ def test_saved_scores_are_not_fused_over_the_results_of_an_evaluation(tmp_path):
         opened(tmp_path, resumable=False)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 def test_two_evaluations_are_not_in_one_folder_at_a_time(tmp_path):
     with (
         result_folders([tmp_path], ALONE, resumable=True, overwrite=False),

@@ -3,7 +3,6 @@ import io
 import itertools
 import json
 import math
-import os
 import shutil
 from collections import Counter
 from dataclasses import fields, replace
@@ -151,7 +150,6 @@ def test_torchrun_resumes_by_itself_when_it_starts_a_run_again(tmp_path, monkeyp
     opened(tmp_path / "run", resume=False)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 def test_two_runs_are_not_in_one_folder_at_a_time(tmp_path):
     text = r"^in use: .*/run: another process is writing to it; wait for its end, or choose"
     with folder(tmp_path / "run").opened(resume=False), pytest.raises(I3DError, match=text):

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import CheckpointError
-from ..files import locked
+from ..files import locked_by_file
 from ..text import shown
 
 TIMEOUT_SECONDS = 30.0  # without a single byte
@@ -67,14 +67,8 @@ def download(file: WeightFile, folder: Path, *, timeout: float = TIMEOUT_SECONDS
     """
     lock = folder / f"{file.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    lock.touch()
-    with locked(lock, wait=True) as ours:
-        if not ours:  # the process that had it is done, and has removed it
-            return download(file, folder, timeout=timeout)
-        try:
-            return download_alone(file, folder, timeout=timeout)
-        finally:
-            lock.unlink(missing_ok=True)
+    with locked_by_file(lock, wait=True):
+        return download_alone(file, folder, timeout=timeout)
 
 
 def download_alone(file: WeightFile, folder: Path, *, timeout: float) -> Path:
