@@ -31,9 +31,9 @@ from i3dcli.distributed import ALONE, cores_per_process
 from i3dcli.models.i3d import MaxPool3d, Unit3D, same_padding
 from i3dcli.models.preprocessing import Preprocessing
 from i3dcli.prediction.two_stream import choose_device
-from i3dcli.training.clip_loader import Batch, ClipDataset, Draws, load_batches
+from i3dcli.training.clip_loader import Batch, ClipDataset, ClipSampler, load_batches
 from i3dcli.training.options import TrainOptions
-from i3dcli.training.trainer import Learner
+from i3dcli.training.trainer import Trainer
 from i3dcli.video.writer import VideoWriter
 
 BATCH = 4
@@ -94,7 +94,7 @@ def make_videos(folder: Path, count: int = 4) -> list[Sample]:
 
 def our_batches(samples: list[Sample], p: Preprocessing, workers: int) -> Iterator[Batch]:
     dataset = ClipDataset(samples, p, num_classes=2, multi_label=False)
-    draws = Draws(len(samples), batch_size=BATCH, seed=0, first=0, last=10_000)
+    draws = ClipSampler(len(samples), batch_size=BATCH, seed=0, first=0, last=10_000)
     return iter(load_batches(dataset, draws, workers=workers))
 
 
@@ -121,8 +121,8 @@ def our_step(width: float, device: torch.device, precision: str) -> Callable[[Ba
     """The step of `i3d train`."""
     options = TrainOptions(precision=precision, batch_size=BATCH)
     net = i3dcli.I3D(2, width=width)
-    learner = Learner(net, options, group=ALONE, device=device, multi_label=False, report=lambda batch: None)
-    return lambda batch: learner.step([batch], number=0, lr=1e-3)
+    trainer = Trainer(net, options, group=ALONE, device=device, multi_label=False, report=lambda batch: None)
+    return lambda batch: trainer.step([batch], number=0, lr=1e-3)
 
 
 def rate(batches: Iterator[Any], step: Callable[[Any], object], steps: int) -> float:

@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from i3dcli.cli.main import main
-from i3dcli.training.trainer import Learner
+from i3dcli.training.trainer import Trainer
 
 HERE = ("--device", "cpu", "--workers", "0")
 TINY = (
@@ -47,14 +47,14 @@ class Death(Exception):
 def dying_at(monkeypatch, step):
     """Within the block a run ends at a step as if the process had been killed."""
 
-    def step_or_death(learner, batches, *, number, lr):
+    def step_or_death(trainer, batches, *, number, lr):
         if number == step:
             raise Death
-        return alive(learner, batches, number=number, lr=lr)
+        return alive(trainer, batches, number=number, lr=lr)
 
-    alive = Learner.step
+    alive = Trainer.step
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", step_or_death)
+        patch.setattr(Trainer, "step", step_or_death)
         try:
             yield
         except Death:

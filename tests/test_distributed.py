@@ -155,7 +155,7 @@ def test_cuda_devices_are_dealt_out_by_local_rank(monkeypatch):
 def test_alone_every_exchange_gives_back_what_was_put_in():
     group, tensor = Group(), torch.ones(2)
     group.broadcast([tensor])
-    assert group.first and group.gather("x") == ["x"] and tensor.tolist() == [1, 1]
+    assert group.is_main_process and group.gather("x") == ["x"] and tensor.tolist() == [1, 1]
 
 
 def test_the_cores_of_a_machine_are_shared_by_its_processes(monkeypatch):

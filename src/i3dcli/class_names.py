@@ -32,7 +32,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     """
     text = read_text(path, limit=NAMES_BYTES)
     form = suffix(Path(path).name)
-    data = None if form in (".csv", ".tsv") else as_json(text, path, surely=form == ".json")
+    data = None if form in (".csv", ".tsv") else parsed_json(text, path, surely=form == ".json")
     if data is not None:
         names = from_json(data, path)
     elif form in (".csv", ".tsv"):
@@ -64,7 +64,7 @@ def checked(names: Sequence[str], path: str | Path) -> Sequence[str]:
     return names
 
 
-def as_json(text: str, path: str | Path, *, surely: bool) -> Any:
+def parsed_json(text: str, path: str | Path, *, surely: bool) -> Any:
     """What a JSON list or object holds; None where a text only begins like one. Raises DatasetError if it is `surely` JSON."""
     if not surely and not text.lstrip().startswith(("{", "[")):
         return None

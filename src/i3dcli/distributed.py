@@ -33,7 +33,7 @@ class Group:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 

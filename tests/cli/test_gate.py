@@ -144,7 +144,7 @@ def test_a_current_folder_that_is_gone_is_one_line(monkeypatch):
             ["eval", "v", "--model", "camera-motion"],
             "nothing is kept; with --out it would be",
         ),
-        ("checkpoints.zoo.as_table", ["predict", "--list-models"], "nothing is kept"),
+        ("checkpoints.zoo.models_table", ["predict", "--list-models"], "nothing is kept"),
     ],
 )
 def test_ctrl_c_is_130_and_a_line_of_what_is_kept_in_every_command(where, arguments, kept, video, quick, tmp_path, monkeypatch):

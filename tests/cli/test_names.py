@@ -15,7 +15,7 @@ from i3dcli.checkpoints.inflate import GoogLeNet, Inflation
 from i3dcli.data.dataset import Sample, report_absent
 from i3dcli.defaults import STREAMS
 from i3dcli.evaluation.evaluate import as_report
-from i3dcli.evaluation.findings import Evaluation, as_table, assess, sweep_table
+from i3dcli.evaluation.findings import Evaluation, assess, evaluation_table, sweep_table
 from i3dcli.evaluation.report import as_data, write_confusion, write_per_class
 from i3dcli.prediction import load
 from i3dcli.prediction.two_stream import TwoStream
@@ -67,7 +67,13 @@ def test_what_eval_writes_for_people_is_harmless_and_for_spreadsheets_no_formula
     evaluation = Evaluation(scores, assess(scores))
     report = as_report(evaluation, command=f"i3d eval '{CONTROLS}'", protocol=None, samples=())
     data = as_data(report)
-    for text in (as_table(evaluation), sweep_table(scores), data["command"], *data["classes"], data["mistakes"][0]["video"]):
+    for text in (
+        evaluation_table(evaluation),
+        sweep_table(scores),
+        data["command"],
+        *data["classes"],
+        data["mistakes"][0]["video"],
+    ):
         assert harmless(text)
     write_per_class(tmp_path / "per_class.csv", report)
     write_confusion(tmp_path / "confusion.csv", classes, np.eye(2, dtype=np.int64))

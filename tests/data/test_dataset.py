@@ -50,7 +50,7 @@ def test_a_folder_of_classes_is_read_in_the_order_of_their_names(tmp_path):
     make(tmp_path, "run/b.mp4", "jump/a.AVI", "jump/deep/c.mkv", "jump/notes.txt", ".cache/x.mp4")
     dataset = load_dataset(tmp_path)
     assert dataset.summary == "folder: 3 train, 2 classes" and dataset.format == "folder"
-    assert dataset.classes == ("jump", "run") and dataset.test == () == dataset.missing and not dataset.multi_label
+    assert dataset.classes == ("jump", "run") and dataset.eval == () == dataset.missing and not dataset.multi_label
     assert listed(dataset.train) == [("jump/a", (0,)), ("jump/deep/c", (0,)), ("run/b", (1,))]
     assert dataset.train[0].path == tmp_path / "jump/a.AVI" and dataset.train[0].spans == ()
 
@@ -80,14 +80,14 @@ def test_a_folder_of_parts_has_two(tmp_path, name, part):
     make(tmp_path, "train/jump/a.mp4", "train/run/b.mp4", f"{name}/run/c.mp4")
     dataset = load_dataset(tmp_path)
     assert dataset.summary == f"folder: 2 train, 1 {part}, 2 classes"
-    assert listed(dataset.test) == [(f"{name}/run/c", (1,))]
+    assert listed(dataset.eval) == [(f"{name}/run/c", (1,))]
 
 
 def test_of_three_parts_the_test_part_is_left_out(tmp_path):
     make(tmp_path, "train/run/a.mp4", "val/run/b.mp4", "test/run/c.mp4")
     dataset = load_dataset(tmp_path)
     assert dataset.summary == "folder: 1 train, 1 val, 1 class, test part left out for the validation part"
-    assert listed(dataset.test) == [("val/run/b", (0,))]
+    assert listed(dataset.eval) == [("val/run/b", (0,))]
 
 
 @pytest.mark.parametrize("name", ["test", "train"])
@@ -320,7 +320,7 @@ def test_ucf101_takes_classes_from_folders_and_ids_from_0(tmp_path):
     dataset = load_dataset(ucf101(tmp_path))
     assert dataset.summary == "ucf101 split 1: 2 train, 1 test, 2 classes, ids 1-based → 0-based, 1 missing"
     assert listed(dataset.train) == [("HandstandPushups/v_HandStandPushups_g08_c01", (1,)), ("Archery/v_Archery_g08_c01", (0,))]
-    assert listed(dataset.test) == [("Archery/v_Archery_g01_c01", (0,))]  # testlists have no labels
+    assert listed(dataset.eval) == [("Archery/v_Archery_g01_c01", (0,))]  # testlists have no labels
     assert dataset.missing == (tmp_path / "UCF-101/Archery/v_Archery_g01_c02.avi",)
 
 
@@ -361,7 +361,7 @@ def test_hmdb51_reads_its_marks_and_takes_names_as_they_are(tmp_path):
     dataset = load_dataset(tmp_path / "splits", root=tmp_path / "videos")
     assert dataset.summary == "hmdb51 split 1: 3 train, 1 test, 2 classes" and dataset.classes == ("brush_hair", "wave")
     assert listed(dataset.train) == [("brush_hair/#122_A(ct)_[1]_&_;_0", (0,)), ("brush_hair/d", (0,)), ("wave/e", (1,))]
-    assert listed(dataset.test) == [("brush_hair/b c*?", (0,))]
+    assert listed(dataset.eval) == [("brush_hair/b c*?", (0,))]
     assert load_dataset(tmp_path / "splits") == dataset  # ../videos is a usual place
     assert error(tmp_path / "splits", split=2) == "empty split: splits: nothing is marked train; give another split"
 
@@ -378,7 +378,7 @@ def test_lists_that_mmaction2_makes_of_hmdb51_are_read(tmp_path):
     make(tmp_path / "videos", "class_50/a.avi", "class_07/b.avi")
     dataset = load_dataset(tmp_path)
     assert dataset.summary == "hmdb51 split 1: 1 train, 1 test, 51 classes, ids 1-based → 0-based"
-    assert listed(dataset.train + dataset.test) == [("class_50/a", (50,)), ("class_07/b", (7,))]
+    assert listed(dataset.train + dataset.eval) == [("class_50/a", (50,)), ("class_07/b", (7,))]
 
 
 # Kinetics
@@ -398,7 +398,7 @@ def test_kinetics_finds_videos_below_classes_and_flat(tmp_path):
         "testifying",
     )
     assert listed(dataset.train) == [("train/testifying/b_c-_000001_000011", (1,)), ("flat", (1,))]
-    assert listed(dataset.test) == [("air_drumming/---QUuC4vJs_000084_000094", (0,))]
+    assert listed(dataset.eval) == [("air_drumming/---QUuC4vJs_000084_000094", (0,))]
     assert dataset.missing == (tmp_path / "air drumming/absent_000003_000013.mp4",)  # another class has one of this name
 
 
@@ -430,7 +430,7 @@ def test_lists_in_the_manner_of_mediapipe_are_read(tmp_path):
     make(tmp_path, "x/1.mp4", "y/1.mp4")
     file = write(tmp_path / "m.csv", "label_name,video,start,end,split\nb,x/1.mp4,0,5,train\na,y/1.mp4,0,5,test\n")
     dataset = load_dataset(file)
-    assert listed(dataset.train) == [("x/1", (1,))] and listed(dataset.test) == [("y/1", (0,))]
+    assert listed(dataset.train) == [("x/1", (1,))] and listed(dataset.eval) == [("y/1", (0,))]
 
 
 @pytest.mark.parametrize("row", ["x,a,zero,10,train", "x,,0,10,train", "x,a,0,10,holdout"])
@@ -453,7 +453,7 @@ def test_charades_has_labels_with_their_seconds(tmp_path):
     write(tmp_path / "Charades_v1_test.csv", CHARADES + "N11GT,HR43,x,c156 0 9.5,10\n")
     dataset = load_dataset(tmp_path)
     assert dataset.summary == "charades: 2 train, 1 test, 157 classes, multi-label, 1 missing"
-    assert listed(dataset.train) == [("46GP8", (92, 147)), ("QUIET", ())] and listed(dataset.test) == [("N11GT", (156,))]
+    assert listed(dataset.train) == [("46GP8", (92, 147)), ("QUIET", ())] and listed(dataset.eval) == [("N11GT", (156,))]
     assert dataset.train[0].spans == ((11.9, 21.2), (0.0, 12.6))
     assert dataset.classes[92] == "c092" and len(dataset.classes) == 157
 
@@ -468,7 +468,7 @@ def test_charades_of_pytorch_i3d_is_read_with_names_of_classes(tmp_path):
     dataset = load_dataset(write(tmp_path / "charades.json", json.dumps(content)), root=tmp_path / "rgb")
     assert dataset.classes == ("Holding some clothes", "Putting clothes somewhere")
     assert listed(dataset.train) == [("46GP8", (1, 1))] and dataset.train[0].spans == ((11.9, 21.2), (0.0, 5.0))
-    assert listed(dataset.test) == [("N11GT", (0,))] and dataset.summary == "charades: 1 train, 1 test, 2 classes, multi-label"
+    assert listed(dataset.eval) == [("N11GT", (0,))] and dataset.summary == "charades: 1 train, 1 test, 2 classes, multi-label"
 
 
 def test_what_is_wrong_with_charades_is_said(tmp_path):
@@ -525,14 +525,14 @@ def test_what_is_scored_is_the_part_that_is_not_trained_on(tmp_path, part):
     dataset = load_dataset(tmp_path / "lists", root=tmp_path)
     assert dataset.missing == (tmp_path / "gone.mp4", tmp_path / "lost.mp4")
     scored = scored_part(dataset)
-    assert listed(scored.test) == [("b", (0,))] and scored.train == () and scored.missing == (tmp_path / "lost.mp4",)
+    assert listed(scored.eval) == [("b", (0,))] and scored.train == () and scored.missing == (tmp_path / "lost.mp4",)
     assert scored.summary == f"list: 1 {part} video, 2 classes, 1 missing" and scored_part(scored) == scored
 
 
 def test_all_of_a_source_without_parts_is_scored(tmp_path):
     make(tmp_path, "a.mp4", "b.mp4")
     scored = scored_part(load_dataset(write(tmp_path / "list.txt", "a.mp4 0\nb.mp4 0\nlost.mp4 1\n")))
-    assert listed(scored.test) == [("a", (0,)), ("b", (0,))] and scored.missing == (tmp_path / "lost.mp4",)
+    assert listed(scored.eval) == [("a", (0,)), ("b", (0,))] and scored.missing == (tmp_path / "lost.mp4",)
     assert scored.summary == "list: 2 videos, 2 classes, 1 missing" and scored_part(scored) == scored
 
 
@@ -541,7 +541,7 @@ def test_validation_data_is_matched_by_the_names_of_classes(tmp_path):
     val = load_dataset(make(tmp_path / "v", "run/d.mp4", "Swim/e.mp4"))
     both = with_validation(train, val)
     assert both.classes == train.classes and both.train == train.train
-    assert listed(both.test) == [("Swim/e", (2,)), ("run/d", (1,))]
+    assert listed(both.eval) == [("Swim/e", (2,)), ("run/d", (1,))]
     assert both.summary == "folder: 3 train, 2 val, 3 classes, val from folder"
     with pytest.raises(DatasetError, match=r"unknown class: training data: got 'jump', expected one of 2: Swim, run; "):
         with_validation(val, train)
@@ -550,14 +550,14 @@ def test_validation_data_is_matched_by_the_names_of_classes(tmp_path):
 def test_validation_data_gives_its_test_part(tmp_path):
     train = load_dataset(make(tmp_path / "t", "run/a.mp4"))
     val = load_dataset(make(tmp_path / "v", "train/run/b.mp4", "val/run/c.mp4"))
-    assert listed(with_validation(train, val).test) == [("val/run/c", (0,))]
+    assert listed(with_validation(train, val).eval) == [("val/run/c", (0,))]
 
 
 def test_ids_of_a_list_without_names_are_those_of_the_training_data(tmp_path):
     train = load_dataset(make(tmp_path, "jump/a.mp4", "run/b.mp4"))
     file = write(tmp_path / "v/val.txt", "c.mp4 1\n")
     make(tmp_path, "v/c.mp4", "v/d.mp4")
-    assert listed(with_validation(train, load_dataset(file, first_label=0)).test) == [("c", (1,))]
+    assert listed(with_validation(train, load_dataset(file, first_label=0)).eval) == [("c", (1,))]
     write(file, "c.mp4 0\nd.mp4 2\n")
     with pytest.raises(DatasetError, match="got 'class 2', expected one of 2: jump, run; "):
         with_validation(train, load_dataset(file))

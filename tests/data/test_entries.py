@@ -342,7 +342,7 @@ def test_mutated_lists_are_read_or_refused_in_one_line(tmp_path):
                     found = find_videos(f"@{folder / name}")
                 else:
                     dataset = load_dataset(folder / name, root=tmp_path / "v")
-                    found = dataset.train + dataset.test
+                    found = dataset.train + dataset.eval
                 counts["read" if found else "nothing"] += 1
             except DatasetError as problem:
                 lines = str(problem).encode().count(b"\n")

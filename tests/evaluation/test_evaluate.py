@@ -21,7 +21,7 @@ from i3dcli.cli.main import main
 from i3dcli.data.chosen import video_numbers
 from i3dcli.data.dataset import load_dataset
 from i3dcli.evaluation.evaluate import evaluate
-from i3dcli.evaluation.findings import as_table, assess
+from i3dcli.evaluation.findings import assess, evaluation_table
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.metrics import mcnemar, wilson
 from i3dcli.scores import Scores, read_scores, write_scores
@@ -217,7 +217,7 @@ def test_clips_and_stored_flow_are_options(split, weights, quick_model, tmp_path
 
 def test_the_python_api_gives_the_same(quick_model, split, done):
     evaluation = evaluate(quick_model, load_dataset(split.path))
-    assert as_table(evaluation) + "\n" == done[0].stdout and evaluation.total == 6
+    assert evaluation_table(evaluation) + "\n" == done[0].stdout and evaluation.total == 6
 
 
 # Names of classes

@@ -39,7 +39,7 @@ class ThreadGroup:
     """One of several processes, which are threads here, so that they can be watched."""
 
     def __init__(self, rank, size, shared):
-        self.rank, self.size, self.first = rank, size, rank == 0
+        self.rank, self.size, self.is_main_process = rank, size, rank == 0
         self.values, self.barrier = shared
 
     def gather(self, value):

@@ -110,7 +110,7 @@ def test_the_dataset_is_one_that_our_commands_read(examples, tmp_path):
             assert make_dataset.make_clip((tmp_path, 0, part, name, 0)) > 0
     dataset = load_dataset(tmp_path)
     assert dataset.summary == "folder: 2 train, 2 test, 2 classes" and dataset.classes == ("static", "zoom_in")
-    assert 24 <= len(read_video(dataset.test[0].path)) <= 41
-    before = dataset.test[0].path.read_bytes()
+    assert 24 <= len(read_video(dataset.eval[0].path)) <= 41
+    before = dataset.eval[0].path.read_bytes()
     make_dataset.make_clip((tmp_path, 0, "test", "static", 0))
-    assert dataset.test[0].path.read_bytes() == before
+    assert dataset.eval[0].path.read_bytes() == before

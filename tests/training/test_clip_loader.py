@@ -13,7 +13,7 @@ from i3dcli.data.dataset import Sample
 from i3dcli.defaults import TVL1
 from i3dcli.flow.stored import FlowFolder
 from i3dcli.models.preprocessing import Preprocessing
-from i3dcli.training.clip_loader import ClipDataset, Draw, Draws, collate, load_batches
+from i3dcli.training.clip_loader import ClipDataset, ClipSampler, Draw, collate, load_batches
 from i3dcli.video.reader import Video
 
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=9)
@@ -44,7 +44,7 @@ def shown_numbers(item):
 
 
 def drawn(num_samples, *, first=0, last, **options):
-    return [[tuple(draw) for draw in batch] for batch in Draws(num_samples, seed=3, first=first, last=last, **options)]
+    return [[tuple(draw) for draw in batch] for batch in ClipSampler(num_samples, seed=3, first=first, last=last, **options)]
 
 
 def test_each_epoch_shows_each_sample_once_and_in_another_order():
@@ -63,11 +63,11 @@ def test_processes_together_see_what_one_would():
 def test_draws_go_on_where_a_run_had_stopped():
     whole = drawn(7, batch_size=3, last=8)
     assert drawn(7, batch_size=3, first=5, last=8) == whole[5:]
-    assert len(Draws(7, batch_size=3, seed=3, first=5, last=8)) == 3
+    assert len(ClipSampler(7, batch_size=3, seed=3, first=5, last=8)) == 3
 
 
 def test_another_seed_draws_otherwise():
-    one, two = (list(Draws(50, batch_size=50, seed=seed, first=0, last=1)) for seed in (0, 1))
+    one, two = (list(ClipSampler(50, batch_size=50, seed=seed, first=0, last=1)) for seed in (0, 1))
     assert one != two
 
 
@@ -256,7 +256,7 @@ def test_a_dataset_goes_to_a_process_that_shares_no_memory(counted):
 def test_processes_that_read_ahead_give_the_same_batches(motions):
     samples = [sample(path, i % 4) for i, path in enumerate(sorted((motions / "train").glob("*/*")))]
     dataset = clips(samples, Preprocessing(short_side=36, crop=32, clip_len=9))
-    draws = Draws(len(samples), batch_size=3, seed=0, first=1, last=4)
+    draws = ClipSampler(len(samples), batch_size=3, seed=0, first=1, last=4)
     alone, helped = (list(load_batches(dataset, draws, workers=workers)) for workers in (0, 1))
     for one, two in zip(alone, helped, strict=True):
         assert torch.equal(one.clips, two.clips) and one.targets.tolist() == two.targets.tolist() and one.paths == two.paths

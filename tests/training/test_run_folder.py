@@ -17,18 +17,18 @@ from i3dcli.checkpoints.weight_files import read_weights
 from i3dcli.distributed import Group
 from i3dcli.training import run_folder
 from i3dcli.training.options import BEFORE, TrainOptions
-from i3dcli.training.run_folder import Progress, RunFolder, as_csv
-from i3dcli.training.trainer import Learner
+from i3dcli.training.run_folder import Progress, RunFolder, log_csv
+from i3dcli.training.trainer import Trainer
 
 OPTIONS = TrainOptions(train="videos", dropout=0.0)
 CPU = torch.device("cpu")
 
 
-def learner(seed=0, classes=("left", "right")):
+def trainer(seed=0, classes=("left", "right")):
     torch.manual_seed(seed)
     net = I3D(len(classes), 3, width=0.0625)
     net.classes = classes
-    return Learner(net, OPTIONS, group=Group(), device=CPU, multi_label=False, report=lambda batch: None)
+    return Trainer(net, OPTIONS, group=Group(), device=CPU, multi_label=False, report=lambda batch: None)
 
 
 def folder(path, options=OPTIONS, **changed):
@@ -38,7 +38,7 @@ def folder(path, options=OPTIONS, **changed):
 def saved(path, progress=None):
     run = folder(path)
     with run.opened(resume=False):
-        trained = learner()
+        trained = trainer()
         run.open(trained)
         run.save(trained, progress or Progress(step=3), metric="top1")
     return trained
@@ -54,7 +54,7 @@ def test_a_run_is_opened_as_it_was_saved(tmp_path):
     row = {"step": 2, "epoch": 1.0, "lr": 0.1, "loss": 0.5, "val_loss": 0.25, "val_top1": 0.5, "val_n": 4}
     progress = Progress(3, [row], best=0.5, lowest_loss=0.25, validations_since=1, reductions=1, outcomes=[(0.5, math.nan)])
     trained = saved(tmp_path / "run", progress)
-    again = learner(seed=1)
+    again = trainer(seed=1)
     opened = folder(tmp_path / "run").open(again)
     assert replace(opened, outcomes=[]) == replace(progress, outcomes=[]) and str(opened.outcomes) == "[(0.5, nan)]"
     assert all(torch.equal(value, trained.net.state_dict()[key]) for key, value in again.net.state_dict().items())
@@ -81,7 +81,7 @@ def test_the_record_says_what_was_asked_and_how_clips_are_made(tmp_path):
 def test_a_run_is_not_opened_with_other_options(tmp_path, changed, text):
     saved(tmp_path / "run")
     with pytest.raises(I3DError) as caught:
-        folder(tmp_path / "run", **changed).open(learner())
+        folder(tmp_path / "run", **changed).open(trainer())
     assert str(caught.value) == (
         f"not the same run: {tmp_path}/run: {text}; resume it with its own options, or start another with --init"
     )
@@ -90,7 +90,7 @@ def test_a_run_is_not_opened_with_other_options(tmp_path, changed, text):
 def test_no_odd_state_of_a_run_ends_otherwise_than_in_a_line(tmp_path, monkeypatch):
     row = {"step": 2, "lr": 0.1, "loss": 0.5}
     saved(tmp_path / "run", Progress(3, [row], best=0.5, outcomes=[(0.5, math.nan)]))
-    content, again = read_weights(tmp_path / "run" / "last.pt"), learner(seed=1)
+    content, again = read_weights(tmp_path / "run" / "last.pt"), trainer(seed=1)
     training = content["training"]
     places = [
         *(("training",), *(("training", key) for key in training)),
@@ -125,13 +125,13 @@ def replaced(content, path, value):
 def test_a_run_is_not_opened_with_other_classes(tmp_path):
     saved(tmp_path / "run")
     with pytest.raises(I3DError, match="other classes"):
-        folder(tmp_path / "run").open(learner(classes=("left", "up")))
+        folder(tmp_path / "run").open(trainer(classes=("left", "up")))
 
 
 def test_a_checkpoint_of_no_run_is_not_opened(tmp_path):
-    save_checkpoint(learner().net, tmp_path / "last.pt")
+    save_checkpoint(trainer().net, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="a checkpoint without the state of a run"):
-        folder(tmp_path).open(learner())
+        folder(tmp_path).open(trainer())
 
 
 def test_a_run_that_is_there_is_not_begun_again_and_none_is_not_resumed(tmp_path):
@@ -176,7 +176,7 @@ def test_the_best_weights_of_a_run_whose_last_were_removed_are_not_replaced(tmp_
 
 
 def test_a_run_that_was_killed_before_its_first_save_is_begun_again_in_its_folder(tmp_path):
-    run, trained = folder(tmp_path), learner()
+    run, trained = folder(tmp_path), trainer()
     with run.opened(resume=False):
         run.open(trained)
         run.log(Progress(history=[{"step": 1}]))
@@ -211,7 +211,7 @@ def older(tmp_path_factory):
     path = tmp_path_factory.mktemp("older") / "run"
     run = folder(path, replace(OPTIONS, **BEFORE))
     with run.opened(resume=False):
-        trained = learner()
+        trained = trainer()
         run.open(trained)
         run.save(trained, Progress(step=3), metric="top1")
     return path
@@ -219,7 +219,7 @@ def older(tmp_path_factory):
 
 def test_an_option_that_a_run_lacks_has_the_value_that_reproduces_it(older, tmp_path):
     """Each option in turn, also those that later work adds; but for "train", which makes it a run."""
-    path, again = shutil.copytree(older, tmp_path / "run"), learner()
+    path, again = shutil.copytree(older, tmp_path / "run"), trainer()
     for name in (field.name for field in fields(TrainOptions) if field.name not in ("train", "dropout")):
         for part in ("config.json", "options"):
             rewritten(path, part, lambda record, name=name: record.pop(name))
@@ -232,7 +232,7 @@ def test_an_option_that_a_run_lacks_has_the_value_that_reproduces_it(older, tmp_
 def test_what_the_state_of_a_run_lacks_begins_anew(older, tmp_path, name):
     path = shutil.copytree(older, tmp_path / "run")
     rewritten(path, "progress", lambda record: record.pop(name))
-    assert folder(path, RunFolder.recorded_options(path)).open(learner()) == Progress(step=3)
+    assert folder(path, RunFolder.recorded_options(path)).open(trainer()) == Progress(step=3)
 
 
 @pytest.mark.parametrize(("part", "file"), [("config.json", "config.json"), ("options", "last.pt"), ("progress", "last.pt")])
@@ -240,7 +240,7 @@ def test_an_option_of_another_i3d_is_one_line(older, tmp_path, part, file):
     path = shutil.copytree(older, tmp_path / "run")
     rewritten(path, part, lambda record: record.update(mixup=0.5))
     with pytest.raises(CheckpointError) as caught:
-        folder(path, RunFolder.recorded_options(path)).open(learner())
+        folder(path, RunFolder.recorded_options(path)).open(trainer())
     assert str(caught.value) == (
         f"run of another i3d: {path}/{file}: got 'mixup', which this i3d {i3dcli.__version__} does not know; "
         f"resume it with i3d {i3dcli.__version__}, which wrote it"
@@ -254,7 +254,7 @@ def test_a_state_without_one_of_its_parts_is_one_line(older, tmp_path, name):
     del content["training"][name]
     torch.save(content, path / "last.pt")
     with pytest.raises(CheckpointError, match="a checkpoint without the state of a run"):
-        folder(path, replace(OPTIONS, **BEFORE)).open(learner())
+        folder(path, replace(OPTIONS, **BEFORE)).open(trainer())
 
 
 def test_the_best_accuracy_is_kept_and_the_first_of_equals():
@@ -273,7 +273,7 @@ def test_a_plateau_is_as_many_validations_without_a_lower_loss():
 
 
 def test_rows_of_different_columns_share_one_header():
-    text = as_csv([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "val_n": 3}])
+    text = log_csv([{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "val_n": 3}])
     assert list(csv.DictReader(io.StringIO(text))) == [
         {"step": "1", "loss": "0.5", "val_n": ""},
         {"step": "2", "loss": "0.25", "val_n": "3"},
@@ -295,10 +295,10 @@ def test_what_goes_with_the_last_weights_is_written_where_it_is_resumed_from(tmp
 
 def test_a_run_is_not_resumed_on_other_videos(tmp_path):
     with folder(tmp_path, videos="one").opened(resume=False):
-        trained = learner()
+        trained = trainer()
         folder(tmp_path, videos="one").save(trained, Progress(step=3), metric="top1")
-    assert folder(tmp_path, videos="one").open(learner()).step == 3
+    assert folder(tmp_path, videos="one").open(trainer()).step == 3
     with pytest.raises(
         I3DError, match=r"^not the same run: .*: other videos; resume it with its own options, or start another"
     ):
-        folder(tmp_path, videos="two").open(learner())
+        folder(tmp_path, videos="two").open(trainer())

@@ -36,7 +36,7 @@ STRING = 7  # a dtype; what the bundle itself stores of Python objects
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor: what it is, and which bytes of which shard it has."""
 
     dtype: int
@@ -108,7 +108,7 @@ class TensorBundle:
         return CheckpointError(f"damaged checkpoint: {shown(path)}: {found}; copy or download the TensorFlow checkpoint again")
 
 
-def read_index(path: Path) -> tuple[int, dict[str, Entry]]:
+def read_index(path: Path) -> tuple[int, dict[str, TensorEntry]]:
     """The number of shards and every tensor of an index. Raises OSError and Malformed."""
     header: dict[int, int] | None = None
     entries = {}
@@ -134,7 +134,7 @@ def decoded(key: bytes) -> str:
         raise Malformed("a tensor's name is not UTF-8") from error
 
 
-def parse_entry(data: bytes) -> Entry:
+def parse_entry(data: bytes) -> TensorEntry:
     field: dict[int, int] = {}
     shape: list[int] = []
     sliced = False
@@ -147,7 +147,7 @@ def parse_entry(data: bytes) -> Entry:
     sizes = (field.get(3, 0), field.get(4, 0), field.get(5, 0))
     if math.prod(max(1, size) for size in (*shape, 8)) >= 1 << 63 or max(sizes) >= 1 << 63:
         raise Malformed("a tensor has a size that cannot be")
-    return Entry(field.get(1, 0), tuple(shape), *sizes, field.get(6, 0), sliced=sliced)
+    return TensorEntry(field.get(1, 0), tuple(shape), *sizes, field.get(6, 0), sliced=sliced)
 
 
 def dimensions(data: bytes) -> list[int]:

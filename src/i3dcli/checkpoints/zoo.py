@@ -188,7 +188,7 @@ def available_models() -> tuple[ZooModel, ...]:
     return tuple(MODELS.values())
 
 
-def as_table() -> str:
+def models_table() -> str:
     """The models for people: a line each, what it is, how good, how large, and whether its files are here."""
     lines = [f"{'name':21}{'streams':11}{'classes':>7}{'MB':>7}  {'here':5}accuracy"]
     for model in available_models():

@@ -93,7 +93,7 @@ def evaluate(ctx: click.Context, /, **options: Any) -> None:
             evaluations.append(evaluation)
             title = [f"split {number}"] if len(options["split"]) > 1 else []
             swept = [findings.sweep_table(evaluation.scores)] if sweep else []
-            say("\n".join([*title, findings.as_table(evaluation), *swept]))
+            say("\n".join([*title, findings.evaluation_table(evaluation), *swept]))
     if len(evaluations) > 1:
         say(f"mean of {len(evaluations)} splits\n{findings.mean_table(evaluations)}")
     ctx.exit(0 if all(evaluation.complete for evaluation in evaluations) else 1)

@@ -42,7 +42,7 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
     if wanted:
         from ..checkpoints import zoo
 
-        say(zoo.as_table())
+        say(zoo.models_table())
         ctx.exit()
 
 

@@ -118,15 +118,15 @@ def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **o
     if complaint := recipes.complaint(chosen):
         raise click.UsageError(complaint)
     if recipe is not None:
-        say(f"Recipe {recipe}: {recipes.as_text(chosen)}", err=True)
+        say(f"Recipe {recipe}: {recipes.recipe_line(chosen)}", err=True)
     with told_if_interrupted(lambda: verb.what_is_kept(out)):
         result = verb.train_from(chosen, out, **how, resume=resume, note=lambda text: say(text, err=True), progress=True)
     if result.stopped_by is not None:
-        if result.first:
+        if result.is_main_process:
             say(f"Stopped after step {result.step}: {shown(out)}: go on with --resume", err=True)
         ctx.exit(128 + result.stopped_by)
-    if result.first:
-        say(verb.as_text(result, out))
+    if result.is_main_process:
+        say(verb.result_line(result, out))
 
 
 def rate_steps(text: str) -> tuple[tuple[int, float], ...]:

@@ -15,7 +15,7 @@ from ..file_names import is_debris
 from ..files import check_is_file
 from ..text import counted, shown, shown_class
 from ..video import without_suffix
-from .folders_and_lists import ClassIds, Request, Row, Source, is_list, read_folder, read_list, subfolders
+from .folders_and_lists import ClassIds, LabelledPath, Request, Source, is_list, read_folder, read_list, subfolders
 from .official_splits import (
     is_charades,
     is_hmdb51,
@@ -47,26 +47,26 @@ class Dataset:
     format: str  # one of DATASET_FORMATS
     classes: tuple[str, ...]
     train: tuple[Sample, ...]
-    test: tuple[Sample, ...]  # empty where the source has one part only
+    eval: tuple[Sample, ...]  # what is evaluated on: the validation part or the test part, as `eval_part` says; or nothing
     multi_label: bool
     title: str  # its format, and the split where it has some
     missing_train: tuple[Path, ...] = ()  # named by the source but not on disk; left out of train
-    missing_test: tuple[Path, ...] = ()
-    test_part: str = "test"  # what the source calls it: val or test, or nothing where it names no parts
+    missing_eval: tuple[Path, ...] = ()
+    eval_part: str = "test"  # what the source calls that part: val or test, or nothing where it names no parts
     notes: tuple[str, ...] = ()  # how it was read
     has_names: bool = True  # False for a list of ids whose classes nothing names
 
     @property
     def missing(self) -> tuple[Path, ...]:
         """All that is not on disk."""
-        return tuple(dict.fromkeys(self.missing_train + self.missing_test))
+        return tuple(dict.fromkeys(self.missing_train + self.missing_eval))
 
     @property
     def summary(self) -> str:
         """One line, such as "ucf101 split 1: 9537 train, 3783 test, 101 classes, ids 1-based → 0-based"."""
-        counts = [f"{len(self.train)} train"] + [f"{len(self.test)} {self.test_part}"] * bool(self.test)
+        counts = [f"{len(self.train)} train"] + [f"{len(self.eval)} {self.eval_part}"] * bool(self.eval)
         if not self.train:
-            counts = [counted(len(self.test), f"{self.test_part} video".strip())]
+            counts = [counted(len(self.eval), f"{self.eval_part} video".strip())]
         multi_label = ["multi-label"] * self.multi_label
         missing = [f"{len(self.missing)} missing"] * bool(self.missing)
         return f"{self.title}: {', '.join([*counts, counted(len(self.classes), 'class'), *multi_label, *self.notes, *missing])}"
@@ -103,7 +103,7 @@ def load_dataset(
     `split` is UCF-101's and HMDB-51's. Relative names count from `root`: if not given, from the folder of the list, or
     where the videos of official annotations usually lie. `classes` names the classes in the order of their ids, in place
     of the source. `first_label` is the id of a list's first class, 0 if not given. Of a source with a validation and a
-    test part, `test` is the validation part. A video named twice is one sample. Raises DatasetError.
+    test part, `eval` is the validation part. A video named twice is one sample. Raises DatasetError.
     """
     path = Path(path)
     for place in (path, Path(root or path)):
@@ -133,17 +133,17 @@ def load_dataset(
     left_out = ("test part left out for the validation part",) if len(rows) < len(source.parts) else ()
     parts = {part: samples(part, rows[part], source, path) for part in rows}
     missing = {part: tuple(dict.fromkeys(row.path for row in rows[part] if not row.found)) for part in rows}
-    test_part = "val" if "val" in parts else "test"
+    eval_part = "val" if "val" in parts else "test"
     dataset = Dataset(
         format,
         source.classes,
         parts.get("train", ()),
-        parts.get(test_part, ()),
+        parts.get(eval_part, ()),
         source.multi_label,
         title=f"{format} split {source.split}" if source.split else format,
         missing_train=missing.get("train", ()),
-        missing_test=missing.get(test_part, ()),
-        test_part=test_part,
+        missing_eval=missing.get(eval_part, ()),
+        eval_part=eval_part,
         notes=(*source.notes, *left_out),
         has_names=source.has_names,
     )
@@ -168,7 +168,7 @@ def detect(path: Path) -> str:
     )
 
 
-def samples(part: str, rows: list[Row], source: Source, path: Path) -> tuple[Sample, ...]:
+def samples(part: str, rows: list[LabelledPath], source: Source, path: Path) -> tuple[Sample, ...]:
     """The videos of a part that are on disk, each once; raises DatasetError where there are none, or labels contradict."""
     found = [row for row in rows if row.found]
     if not rows:
@@ -222,27 +222,28 @@ def resolved(paths: Iterable[Path]) -> Iterator[str]:
 
 def check_overlap(dataset: Dataset) -> None:
     """Raise DatasetError where a video is in both parts."""
-    if not dataset.test:
+    if not dataset.eval:
         return
-    trained, test = set(resolved(sample.path for sample in dataset.train)), dataset.test
-    both = [sample for sample, file in zip(test, resolved(sample.path for sample in test), strict=True) if file in trained]
+    trained, others = set(resolved(sample.path for sample in dataset.train)), dataset.eval
+    files = resolved(sample.path for sample in others)
+    both = [sample for sample, file in zip(others, files, strict=True) if file in trained]
     if both:
         raise DatasetError(
-            f"one video in both parts: {shown(both[0].path)}: got {len(both)} of {len(test)} {dataset.test_part} videos in "
+            f"one video in both parts: {shown(both[0].path)}: got {len(both)} of {len(others)} {dataset.eval_part} videos in "
             "train as well; take them out of one part"
         )
 
 
 def scored_part(dataset: Dataset) -> Dataset:
-    """What is scored of a dataset, as its test part: that part, or all of a source that has one part only."""
-    if dataset.test:
+    """A dataset without its training part, to be scored; of a source that has but one part, all of it."""
+    if dataset.eval:
         return replace(dataset, train=(), missing_train=())
     missing = dataset.missing_train
-    return replace(dataset, train=(), test=dataset.train, test_part="", missing_train=(), missing_test=missing)
+    return replace(dataset, train=(), eval=dataset.train, eval_part="", missing_train=(), missing_eval=missing)
 
 
 def with_validation(train: Dataset, val: Dataset) -> Dataset:
-    """`train` with all of `val`'s samples as its test part: those of its test part or, where it is empty, of its train part.
+    """`train`, evaluated on all of `val`'s samples: those of its `eval` or, where that is empty, of its `train`.
 
     Classes are matched by name and `val`'s ids become `train`'s; where a list names no classes, its ids are taken as
     they are. Raises DatasetError for a class that `train` lacks and for a video in both.
@@ -250,10 +251,10 @@ def with_validation(train: Dataset, val: Dataset) -> Dataset:
     part = scored_part(val)
     both = replace(
         train,
-        test=renumbered(part.test, val, train.classes, where="training data"),
+        eval=renumbered(part.eval, val, train.classes, where="training data"),
         multi_label=train.multi_label or val.multi_label,
-        missing_test=part.missing_test,
-        test_part="val",
+        missing_eval=part.missing_eval,
+        eval_part="val",
         notes=(f"val from {val.format}",),
     )
     check_overlap(both)

@@ -19,7 +19,7 @@ PART = re.compile(r"[^ \t,]+")
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-class Entry(NamedTuple):
+class ListEntry(NamedTuple):
     """A line of a list."""
 
     number: int  # of the line in its file
@@ -30,12 +30,12 @@ class Entry(NamedTuple):
 class Listed(NamedTuple):
     """An entry and what is on disk of it."""
 
-    entry: Entry
+    entry: ListEntry
     path: Path
     kind: str | None  # "folder" or "file"; None where nothing is there
 
 
-def read_entries(file: Path, advice: str) -> list[Entry]:
+def read_entries(file: Path, advice: str) -> list[ListEntry]:
     """The entries of a list; a header and lines of comment are passed over. A name may hold spaces.
 
     Raises DatasetError for any other line, with `advice` on what to do.
@@ -61,7 +61,7 @@ def names_a_video(line: str) -> bool:
     return any(suffix in line.lower() for suffix in VIDEO_SUFFIXES)
 
 
-def parse_entry(number: int, line: str) -> Entry | None:
+def parse_entry(number: int, line: str) -> ListEntry | None:
     """A line's path and the integers that end it; None where it ends in none.
 
     Those after a video's suffix are unmistakable. Else a comma or a tab before the last one separates them, and what
@@ -80,7 +80,7 @@ def parse_entry(number: int, line: str) -> Entry | None:
         while last > first and is_strong(text[parts[last - 2].end() : parts[last - 1].start()]) == strong:
             last -= 1
         first = last
-    return Entry(number, text[: parts[first - 1].end()].strip(" \t"), tuple(int(part[0]) for part in parts[first:]))
+    return ListEntry(number, text[: parts[first - 1].end()].strip(" \t"), tuple(int(part[0]) for part in parts[first:]))
 
 
 def is_strong(gap: str) -> bool:
@@ -88,7 +88,7 @@ def is_strong(gap: str) -> bool:
     return "," in gap or "\t" in gap
 
 
-def on_disk(entry: Entry, root: Path) -> Listed:
+def on_disk(entry: ListEntry, root: Path) -> Listed:
     """What is at the name of an entry, which counts from `root`."""
     name = as_on_disk(root, entry.name)
     path = root / name

@@ -42,7 +42,7 @@ class Request:
         return self.path if self.path.is_dir() else self.path.parent
 
 
-class Row(NamedTuple):
+class LabelledPath(NamedTuple):
     """One video that a source names."""
 
     path: Path  # where it is, or would be
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 class Source:
     """What a source says."""
 
-    parts: Mapping[str, list[Row]]  # by train, val, test
+    parts: Mapping[str, list[LabelledPath]]  # by train, val, test
     classes: tuple[str, ...]
     root: Path  # the folder the videos lie in
     split: int | None = None
@@ -124,7 +124,7 @@ def read_folder(request: Request) -> Source:
     names = request.classes or tuple(sorted(parts.get("train") or {name for part in parts.values() for name in part}))
     ids = ClassIds(names, request.path)
     rows = {
-        part: [Row(video, (ids[name],), True) for name, path in classes.items() for video in videos_of_class(path)]
+        part: [LabelledPath(video, (ids[name],), True) for name, path in classes.items() for video in videos_of_class(path)]
         for part, classes in parts.items()
     }
     return Source(rows, names, request.path)
@@ -190,10 +190,10 @@ def read_list(request: Request) -> Source:
     first = first or 0
     has_names = bool(names)
     names = names or numbered_classes(min(max(ids) - first + 1, MAX_UNNAMED))
-    rows: dict[str, list[Row]] = {part: [] for part in files}
+    rows: dict[str, list[LabelledPath]] = {part: [] for part in files}
     for (part, item), found in zip(listed, labels, strict=True):
         check_ids(found, first, len(names), files[part], f"line {item.entry.number}")
-        rows[part].append(Row(item.path, tuple(i - first for i in found), item.kind is not None))
+        rows[part].append(LabelledPath(item.path, tuple(i - first for i in found), item.kind is not None))
     multi_label = any(len(found) > 1 for found in labels)
     notes = ("ids 1-based → 0-based",) if first else ()
     return Source(rows, names, root, multi_label=multi_label, has_names=has_names, notes=notes)

@@ -31,7 +31,7 @@ def for_training(
     A part that the source calls test is not looked at. Where `fraction` is None, a tenth is held out of a source with such
     a part, and nothing of one without. Raises DatasetError where nothing can be held out, though it was asked for.
     """
-    has_test = bool(dataset.test) and dataset.test_part == "test"
+    has_test = bool(dataset.eval) and dataset.eval_part == "test"
     if fraction == TEST_PART or (fraction is None and not has_test):
         return dataset
     share = FRACTION if fraction is None else float(fraction)
@@ -42,7 +42,7 @@ def for_training(
             raise DatasetError(f"nothing to hold out: --val-fraction {share:g}: got {got}; leave it out, or give --val")
         note(f"Note: no validation, as nothing can be held out: {got}")
     notes = ["val held out of train"] * bool(val) + ["test part not looked at"] * has_test
-    return replace(dataset, train=train, test=val, test_part="val", missing_test=(), notes=(*dataset.notes, *notes))
+    return replace(dataset, train=train, eval=val, eval_part="val", missing_eval=(), notes=(*dataset.notes, *notes))
 
 
 def hold_out(samples: Sequence[Sample], share: float, *, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:

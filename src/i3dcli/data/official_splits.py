@@ -17,7 +17,7 @@ from ..file_names import VIDEO_SUFFIXES, is_debris, is_passed_over
 from ..lines import decoded, read_lines, read_text
 from ..text import shown
 from ..video import FLOW_SIDECAR, as_on_disk
-from .folders_and_lists import PARTS, ClassIds, Request, Row, Source, check_ids, lists_of, part_files, same_name
+from .folders_and_lists import PARTS, ClassIds, LabelledPath, Request, Source, check_ids, lists_of, part_files, same_name
 
 PLACES = {  # where the videos of official annotations usually lie, from the folder of the annotations
     "ucf101": (".", "UCF-101", "videos", "../UCF-101", "../UCF101", "../videos"),
@@ -70,10 +70,10 @@ def is_in(folder: Path, name: str) -> bool:
     return os.path.exists(os.path.join(folder, as_on_disk(folder, name)))
 
 
-def listed_row(root: Path, name: str, label: int) -> Row:
+def listed_row(root: Path, name: str, label: int) -> LabelledPath:
     """The row of a listed name below `root`."""
     path = root / as_on_disk(root, name)
-    return Row(path, (label,), os.path.exists(path))
+    return LabelledPath(path, (label,), os.path.exists(path))
 
 
 def read_ucf101(request: Request, format: str = "ucf101") -> Source:
@@ -196,7 +196,7 @@ def read_kinetics(request: Request) -> Source:
     ids = ClassIds(names, request.path)
     root = request.root or request.folder
     found = find_by_stem(root, {stem for clip in clips for stem in clip.stems}, depth=2)
-    parts: dict[str, list[Row]] = {}
+    parts: dict[str, list[LabelledPath]] = {}
     for clip in clips:
         exact = [root / as_on_disk(root, clip.path)] if clip.path and is_in(root, clip.path) else []
         matches = [path for stem in clip.stems for path in found.get(stem, [])]
@@ -205,7 +205,7 @@ def read_kinetics(request: Request) -> Source:
         path = next(iter(exact + mine + flat), None)
         labels = (ids[clip.label],) if clip.label else ()
         expected = clip.path or Path(clip.label, f"{clip.stems[0]}.mp4")
-        parts.setdefault(clip.part, []).append(Row(path or root / expected, labels, path is not None))
+        parts.setdefault(clip.part, []).append(LabelledPath(path or root / expected, labels, path is not None))
     return Source(parts, names, root)
 
 
@@ -250,13 +250,13 @@ def read_charades(request: Request) -> Source:
     places = [request.root] if request.root else [Path(os.path.normpath(request.folder / p)) for p in PLACES["charades"]]
     scans = ((place, find_by_stem(place, stems, depth=0)) for place in places)
     root, found = next(((place, found) for place, found in scans if found), (places[0], {}))
-    parts: dict[str, list[Row]] = {}
+    parts: dict[str, list[LabelledPath]] = {}
     for part, videos in actions.items():
         for stem, spans in videos.items():
             labels = tuple(label for label, *_ in spans)
             check_ids(labels, 0, len(names), request.path, stem)
             path = found.get(stem, [root / f"{stem}.mp4"])[0]
-            row = Row(path, labels, stem in found, tuple((start, end) for _, start, end in spans))
+            row = LabelledPath(path, labels, stem in found, tuple((start, end) for _, start, end in spans))
             parts.setdefault(part, []).append(row)
     return Source(parts, names, root, multi_label=True)
 

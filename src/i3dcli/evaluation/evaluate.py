@@ -46,7 +46,7 @@ def evaluate(
     report_absent(samples, classes, how.note_once)
     scored = score_samples(model, samples, how, classes=classes, multi_label=dataset.multi_label)
     read = {*scored.scores.paths}
-    paths = [sample.path for sample in samples if shown(sample.path) in read] if how.group.first else []
+    paths = [sample.path for sample in samples if shown(sample.path) in read] if how.group.is_main_process else []
     chosen_on = {stream: count_chosen(net.chosen_on, paths) for stream, net in model.nets.items()}
     evaluation = Evaluation(scored.scores, assess(scored.scores, weights=weights), scored.failures, dataset.missing, chosen_on)
     for text in chosen_sentences(evaluation):
@@ -140,9 +140,9 @@ def evaluate_splits(
                 report_missing(dataset, how.note_once, strict=options.strict)
                 how.note_once(f"{dataset.summary}; {shown(model.name)}, {protocol}, on {device}")
                 evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
-                if group.first:
+                if group.is_main_process:
                     if chosen.out is not None:
-                        write_outputs(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.test)
+                        write_results(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.eval)
                     evaluations.append(evaluation)
                     yield split, evaluation
             if with_mean and evaluations:
@@ -168,11 +168,11 @@ def evaluate_saved(options: EvalOptions, *, command: str) -> Evaluation:
     if options.out is not None:
         out = Path(options.out)
         with result_folders([out], ALONE, resumable=False, overwrite=options.overwrite):
-            write_outputs(out, evaluation, command=command, protocol=None)
+            write_results(out, evaluation, command=command, protocol=None)
     return evaluation
 
 
-def write_outputs(
+def write_results(
     out: str | Path, evaluation: Evaluation, *, command: str, protocol: Protocol | None, samples: Sequence[Sample] = ()
 ) -> None:
     """Write metrics.json, scores.npz, per_class.csv, confusion.csv and report.html, which says what `command` made it.

@@ -15,7 +15,7 @@ from ..metrics import Metrics, MultiLabelMetrics, Paired, fuse, mcnemar, mean_ov
 from ..scores import Scores
 from ..text import counted
 from .report import NAMES, mcnemar_sentence
-from .scoring import Failure
+from .scoring import ScoringFailure
 
 Measured = Metrics | MultiLabelMetrics
 FUSED = "two_stream"
@@ -38,7 +38,7 @@ class Evaluation:
 
     scores: Scores
     findings: Findings
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[ScoringFailure, ...] = ()
     missing: tuple[Path, ...] = ()
     chosen_on: Mapping[str, int] = field(default_factory=dict)  # by stream: scored videos that its weights are the best on
 
@@ -91,7 +91,7 @@ def sweep(scores: Scores) -> list[tuple[float, Measured]]:
     return [(w / 10, assess(scores, weights=(1 - w / 10, w / 10)).measured[FUSED]) for w in range(11)]
 
 
-def as_table(evaluation: Evaluation) -> str:
+def evaluation_table(evaluation: Evaluation) -> str:
     """Lines for people: a row for each stream and for both, with 95 % intervals, and whether fusion helps."""
     findings = evaluation.findings
     count = n_of(len(evaluation.scores.paths), evaluation.total)

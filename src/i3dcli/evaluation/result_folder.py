@@ -25,7 +25,7 @@ def result_folders(folders: Sequence[Path], group: Group, *, resumable: bool, ov
     """
     with contextlib.ExitStack() as stack:
         with group.failing_together():
-            mine = folders if group.first else ()
+            mine = folders if group.is_main_process else ()
             for folder in mine:
                 make_folder(folder)
                 stack.enter_context(held(folder))

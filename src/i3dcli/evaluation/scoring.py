@@ -44,12 +44,12 @@ class Scoring:
 
     def note_once(self, text: str) -> None:
         """Note what every process of the group knows."""
-        if self.group.first:
+        if self.group.is_main_process:
             self.note(text)
 
 
 @dataclass(frozen=True)
-class Failure:
+class ScoringFailure:
     """A video that could not be scored, and why."""
 
     path: str
@@ -61,7 +61,7 @@ class Scored:
     """The scores of all videos that could be read, and the others."""
 
     scores: Scores
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[ScoringFailure, ...] = ()
 
 
 def match_classes(
@@ -72,7 +72,7 @@ def match_classes(
     Classes are matched by name, or by position where the split or the model has only numbers. Raises DatasetError for a
     class that the model does not know.
     """
-    samples, names = dataset.test, dataset.classes
+    samples, names = dataset.eval, dataset.classes
     unnamed = labels == numbered_classes(len(labels)) and not set(names) & set(labels)
     if dataset.has_names and not unnamed:
         matched = renumbered(samples, dataset, labels, where="the model's classes")
@@ -118,7 +118,7 @@ def score_samples(
     todo = [sample for sample in samples if shown(sample.path) not in kept]
     new: dict[str, Logits] = {}
     failures = []
-    shows = how.progress and group.first
+    shows = how.progress and group.is_main_process
     bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
     mine = todo[group.rank :: group.size]
     with bar, log or nullcontext(), closing(predict_videos(model, mine, protocol=protocol, flow=stored)) as outcomes:
@@ -132,7 +132,7 @@ def score_samples(
                 if how.strict:
                     raise outcome.error
                 how.note(f"Error: {outcome.error}")
-                failures.append(Failure(path, str(outcome.error)))
+                failures.append(ScoringFailure(path, str(outcome.error)))
             elif outcome.prediction is not None:
                 new[path] = {stream: logits.numpy() for stream, logits in outcome.prediction.stream_logits.items()}
                 if log is not None:
@@ -143,7 +143,7 @@ def score_samples(
     failures = [failed[path] for path in map(shown, (sample.path for sample in samples)) if path in failed]
     if len(failures) == len(samples):
         raise DatasetError(f"nothing could be scored: {counted(len(failures), 'video')}: the first said: {failures[0].reason}")
-    return Scored(as_scores(samples, logits, classes or model.classes, multi_label=multi_label), tuple(failures))
+    return Scored(scores_of_samples(samples, logits, classes or model.classes, multi_label=multi_label), tuple(failures))
 
 
 def merged(parts: Iterable[Mapping[str, Logits]]) -> dict[str, Logits]:
@@ -160,7 +160,7 @@ def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
         )
 
 
-def as_scores(
+def scores_of_samples(
     samples: Sequence[Sample], logits: Mapping[str, Logits], classes: tuple[str, ...], *, multi_label: bool
 ) -> Scores:
     """What was scored, in the order of the samples."""

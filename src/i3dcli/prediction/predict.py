@@ -33,7 +33,7 @@ class NamedVideo(Interface):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionOutcome:
     """What comes of a video: a prediction, or an error in its place; and what is to be said of it."""
 
     video: NamedVideo | None = None  # None for an input that names no video
@@ -51,7 +51,7 @@ def predict_videos(
     features: bool = False,
     watch: Watcher | None = None,
     progress: bool = False,
-) -> Generator[Outcome, None, None]:
+) -> Generator[PredictionOutcome, None, None]:
     """The outcomes of videos, one after the other: predictions, notes and errors; a thread reads ahead, also into the next.
 
     With windows in the `protocol` there is a prediction for each. `flow` is where the flow of all videos is stored, in place
@@ -61,29 +61,29 @@ def predict_videos(
     pending = None
     with closing(prefetch(read_videos(videos, open_views, flow), depth=0)) as events:
         for event in events:
-            if isinstance(event, Outcome):
+            if isinstance(event, PredictionOutcome):
                 yield event
                 continue
             video, views, view = event
             if pending is None or pending.views is not views:
                 pending = PendingPrediction(model, views, features=features)
             if (prediction := pending.add(view)) is not None:
-                yield Outcome(video, prediction)
+                yield PredictionOutcome(video, prediction)
 
 
 def read_videos(
     videos: Iterable[NamedVideo | DatasetError], open_views: Callable[..., Views], flow: FlowFolder | None
-) -> Iterator[tuple[NamedVideo, Views, View] | Outcome]:
+) -> Iterator[tuple[NamedVideo, Views, View] | PredictionOutcome]:
     """The views of each video, or why there are none, and what is to be said of it, each note once."""
     said = set[str]()
 
-    def say_once(video: NamedVideo, notes: list[str]) -> Iterator[Outcome]:
-        yield from (Outcome(video, note=note) for note in notes if note not in said)
+    def say_once(video: NamedVideo, notes: list[str]) -> Iterator[PredictionOutcome]:
+        yield from (PredictionOutcome(video, note=note) for note in notes if note not in said)
         said.update(notes)
 
     for video in videos:
         if isinstance(video, DatasetError):
-            yield Outcome(error=video)
+            yield PredictionOutcome(error=video)
             continue
         try:
             stored = None if flow is None else flow.open(video.key, video.path)
@@ -93,7 +93,7 @@ def read_videos(
                 yield video, views, view
             yield from say_once(video, views.notes())
         except VideoError as error:
-            yield Outcome(video, error=error)
+            yield PredictionOutcome(video, error=error)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def predict_inputs(
     features: bool = False,
     timeline: Timeline | None = None,
     progress: bool = False,
-) -> Generator[Outcome, None, None]:
+) -> Generator[PredictionOutcome, None, None]:
     """The outcomes of all videos that `inputs` name (files, folders, `@list.txt`); with `timeline`, of each window of them."""
     videos = named_videos(inputs, timeline)
     if timeline is None:
@@ -152,9 +152,11 @@ def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
     return found
 
 
-def drawn(outcomes: Iterator[Outcome], timeline: Timeline, pictures: FlowPictures | None) -> Iterator[Outcome]:
+def drawn(
+    outcomes: Iterator[PredictionOutcome], timeline: Timeline, pictures: FlowPictures | None
+) -> Iterator[PredictionOutcome]:
     """The outcomes of one video's windows, passed on, while the files that are asked for are drawn of them."""
-    notes: list[Outcome] = []
+    notes: list[PredictionOutcome] = []
 
     def predictions() -> Iterator[Prediction]:
         for outcome in outcomes:
@@ -172,7 +174,7 @@ def drawn(outcomes: Iterator[Outcome], timeline: Timeline, pictures: FlowPicture
         found = annotated(found, timeline.annotate, flows=pictures, top_k=timeline.top_k, overwrite=timeline.overwrite)
     try:
         for prediction in found:
-            yield Outcome(prediction=prediction)
+            yield PredictionOutcome(prediction=prediction)
     except (VideoError, DatasetError) as error:
-        yield Outcome(error=error)
+        yield PredictionOutcome(error=error)
     yield from notes

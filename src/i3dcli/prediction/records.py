@@ -109,12 +109,12 @@ def write_outputs(
 ) -> None:
     """Write the files that were asked for, if there is anything to write."""
     if predictions and scores is not None:
-        write_scores(scores, as_scores(predictions), overwrite=overwrite)
+        write_scores(scores, scores_of_predictions(predictions), overwrite=overwrite)
     if predictions and features is not None:
         write_features(features, predictions, overwrite=overwrite)
 
 
-def as_scores(predictions: Sequence[Prediction]) -> Scores:
+def scores_of_predictions(predictions: Sequence[Prediction]) -> Scores:
     """The logits of predictions by one model."""
     first = predictions[0]
     logits = {stream: np.stack([p.stream_logits[stream].numpy() for p in predictions]) for stream in first.streams}

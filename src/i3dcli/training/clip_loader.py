@@ -26,7 +26,7 @@ from ..video import Video
 MAX_TRIES = 32  # videos tried for one clip before giving up: so many unreadable ones in a row are no accident
 
 
-Found = tuple[int, list[NDArray[Any]], str | None]  # where a clip begins, what it shows, what of the video is missing
+ClipFrames = tuple[int, list[NDArray[Any]], str | None]  # where a clip begins, what it shows, what of the video is missing
 
 
 class Draw(NamedTuple):
@@ -36,7 +36,7 @@ class Draw(NamedTuple):
     position: int
 
 
-class Item(NamedTuple):
+class ClipItem(NamedTuple):
     """One clip (C,T,H,W), uint8 RGB or float32 flow, or None; its target; what stood in the way; what its video lacks."""
 
     clip: Tensor | None
@@ -57,7 +57,7 @@ class Batch(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Draws(Sampler[list[Draw]]):
+class ClipSampler(Sampler[list[Draw]]):
     """The draws of batches `first` … `last` - 1 of one process.
 
     All processes together walk an endless stream of shuffled epochs, `batch_size` samples each at a time. Which sample
@@ -82,7 +82,7 @@ class Draws(Sampler[list[Draw]]):
         return np.random.default_rng((self.seed, epoch)).permutation(self.num_samples)
 
 
-class ClipDataset(Dataset[Item]):
+class ClipDataset(Dataset[ClipItem]):
     """One clip of each sample: at random when it is asked for a Draw, from the middle when asked for an index.
 
     A random clip starts anywhere that leaves enough frames, is cropped anywhere and mirrored half of the time, all of
@@ -109,20 +109,20 @@ class ClipDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, draw: Draw | int) -> Item:
+    def __getitem__(self, draw: Draw | int) -> ClipItem:
         if isinstance(draw, int):
             return self._first_readable([draw], None)
         rng = np.random.default_rng((self.seed, draw.sample, draw.position))
         others = rng.permutation(len(self.samples)) if len(self.samples) <= MAX_TRIES else rng.choice(len(self), MAX_TRIES)
         return self._first_readable([draw.sample, *others[others != draw.sample]], rng)
 
-    def _first_readable(self, indices: Sequence[int], rng: np.random.Generator | None) -> Item:
+    def _first_readable(self, indices: Sequence[int], rng: np.random.Generator | None) -> ClipItem:
         errors: list[I3DError] = []
         for index in indices:
             sample = self.samples[index]
             try:
                 clip, seconds, note = self._read(sample, rng)
-                return Item(clip, self._target(sample, seconds), sample.path, tuple(errors), note)
+                return ClipItem(clip, self._target(sample, seconds), sample.path, tuple(errors), note)
             except VideoError as error:
                 errors.append(error)
             except DatasetError as error:
@@ -130,7 +130,7 @@ class ClipDataset(Dataset[Item]):
                 break
         if rng is not None and isinstance(errors[-1], VideoError):
             errors.append(DatasetError(f"no readable video: {len(indices)} tried: the first said: {errors[0]}"))
-        return Item(None, self._target(sample, (0.0, 0.0)), sample.path, tuple(errors))
+        return ClipItem(None, self._target(sample, (0.0, 0.0)), sample.path, tuple(errors))
 
     def _read(self, sample: Sample, rng: np.random.Generator | None) -> tuple[Tensor, tuple[float, float], str | None]:
         """A clip (C,T,H,W), the seconds of the video it shows, and what of the video is missing. Raises VideoError."""
@@ -149,7 +149,7 @@ class ClipDataset(Dataset[Item]):
         length = self.preprocessing.clip_len
         return max(0, (num_frames - length) // 2) if rng is None else random_start(rng, num_frames, length)
 
-    def _frames(self, sample: Sample, rng: np.random.Generator | None) -> Found:
+    def _frames(self, sample: Sample, rng: np.random.Generator | None) -> ClipFrames:
         video, num_frames = probe(sample.path, self.preprocessing.fps, self.preprocessing.short_side)
         start = self._start(rng, num_frames)
         frames = video.read(start, self.preprocessing.clip_len)
@@ -158,7 +158,7 @@ class ClipDataset(Dataset[Item]):
             frames = video.read(start, self.preprocessing.clip_len) or video.read(0, self.preprocessing.clip_len)
         return start, frames, video.loss()
 
-    def _flows(self, sample: Sample, rng: np.random.Generator | None, stored: FlowFolder) -> Found:
+    def _flows(self, sample: Sample, rng: np.random.Generator | None, stored: FlowFolder) -> ClipFrames:
         flow = stored.open(sample.key, sample.path)
         if not len(flow):
             raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
@@ -184,7 +184,7 @@ def probe(path: Path, fps: float, short_side: int) -> tuple[Video, int]:
     return video, video.estimated_frames or sum(1 for _ in video)
 
 
-def collate(items: Sequence[Item], *, crop: int) -> Batch:
+def collate(items: Sequence[ClipItem], *, crop: int) -> Batch:
     """Items with a clip as one batch, padded to `crop` x `crop` pixels unless there is but one; the errors of all."""
     good = [item for item in items if item.clip is not None]
     clips = [item.clip for item in good if item.clip is not None]
@@ -201,7 +201,7 @@ def collate(items: Sequence[Item], *, crop: int) -> Batch:
 
 def load_batches(
     dataset: ClipDataset, batches: Sampler[list[Draw]] | Sequence[list[int]], *, workers: int, pin_memory: bool = False
-) -> DataLoader[Item]:
+) -> DataLoader[ClipItem]:
     """The batches of a dataset, read ahead by `workers` processes, or by this one if there are none.
 
     With `pin_memory` they are where a CUDA device can fetch them while it computes.
@@ -217,7 +217,7 @@ def load_batches(
     )
 
 
-def end_workers(loader: DataLoader[Item]) -> None:
+def end_workers(loader: DataLoader[ClipItem]) -> None:
     """End the processes of a loader, if it has any.
 
     They would end with the last reference to them, but a traceback may hold that until Python exits, which then asks

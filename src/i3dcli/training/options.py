@@ -126,7 +126,7 @@ def complaint(options: TrainOptions) -> str | None:
     return next((text for wrong, text in complaints if wrong), None)
 
 
-def as_text(options: TrainOptions) -> str:
+def recipe_line(options: TrainOptions) -> str:
     """The numbers of the optimisation as they would be given on the command line."""
     names = [name for name in RECIPE_FIELDS if getattr(options, name) not in (None, ())]
     return " ".join(f"--{name.replace('_', '-')} {as_given(getattr(options, name))}" for name in names)

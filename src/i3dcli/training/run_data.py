@@ -20,7 +20,7 @@ from ..errors import DatasetError
 from ..flow import FlowFolder
 from ..models import Preprocessing
 from ..text import as_unicode, counted, shown
-from .clip_loader import Batch, ClipDataset, Draws, Item, end_workers, load_batches
+from .clip_loader import Batch, ClipDataset, ClipItem, ClipSampler, end_workers, load_batches
 from .options import TrainOptions
 
 Note = Callable[[str], None]
@@ -48,8 +48,8 @@ class RunData:
         self.stored = None
         if options.flow_dir is not None:
             self.stored = FlowFolder(Path(options.flow_dir), preprocessing.flow, any_flow=options.any_flow)
-        self.train, self.val = (self.with_input(part) for part in (dataset.train, dataset.test))
-        self.dataset = replace(dataset, train=self.train, test=self.val)
+        self.train, self.val = (self.with_input(part) for part in (dataset.train, dataset.eval))
+        self.dataset = replace(dataset, train=self.train, eval=self.val)
         if not self.train:
             raise DatasetError(
                 f"nothing to train on: {shown(options.train)}: {dataset.summary}; name a list of training videos"
@@ -62,7 +62,7 @@ class RunData:
                 f"no validation: --schedule plateau: {dataset.summary}; give --val or --val-fraction, or another --schedule"
             )
         self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
-        self.loaders: list[DataLoader[Item]] = []
+        self.loaders: list[DataLoader[ClipItem]] = []
         self.validation = self.validation_batches()
 
     def with_input(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
@@ -112,7 +112,7 @@ class RunData:
     @functools.cached_property
     def chosen_on(self) -> frozenset[int]:
         """The numbers of the validation videos, which best.pt is chosen on; those of no other process than the first."""
-        return video_numbers(sample.path for sample in self.val) if self.group.first else frozenset()
+        return video_numbers(sample.path for sample in self.val) if self.group.is_main_process else frozenset()
 
     def describe(self) -> str:
         """What a step and the run consist of, in words."""
@@ -134,7 +134,7 @@ class RunData:
             flip=self.options.flip,
         )
 
-    def load(self, samples: tuple[Sample, ...], batches: Draws | list[list[int]]) -> DataLoader[Item]:
+    def load(self, samples: tuple[Sample, ...], batches: ClipSampler | list[list[int]]) -> DataLoader[ClipItem]:
         loader = load_batches(self.clips(samples), batches, workers=self.workers, pin_memory=self.device.type == "cuda")
         self.loaders.append(loader)
         return loader
@@ -144,10 +144,10 @@ class RunData:
         for loader in self.loaders:
             end_workers(loader)
 
-    def training_batches(self, first_step: int) -> DataLoader[Item]:
+    def training_batches(self, first_step: int) -> DataLoader[ClipItem]:
         """The batches of this process from a step on, `accumulate` for each step."""
         options = self.options
-        draws = Draws(
+        draws = ClipSampler(
             len(self.train),
             batch_size=options.batch_size,
             seed=options.seed,
@@ -158,7 +158,7 @@ class RunData:
         )
         return self.load(self.train, draws)
 
-    def validation_batches(self) -> DataLoader[Item]:
+    def validation_batches(self) -> DataLoader[ClipItem]:
         """This process's share of the validation videos."""
         mine = list(range(self.group.rank, len(self.val), self.group.size))
         size = self.options.batch_size

@@ -24,7 +24,7 @@ from ..files import held, make_folder, remove_leftovers, write_text
 from ..text import csv_text, shown
 from .curves import write_curves
 from .options import EARLIER, TrainOptions, changed_options
-from .trainer import Learner
+from .trainer import Trainer
 
 LAST, BEST, CONFIG, LOG, CURVES, CLASSES = "last.pt", "best.pt", "config.json", "log.csv", "curves.png", "classes.txt"
 WRITTEN = (LAST, BEST, CONFIG, LOG, CURVES, CLASSES)
@@ -38,7 +38,7 @@ ABOUT_RUN = {
     "torch",
 }  # in config.json besides the options
 PARTS_OF_STATE = {"options", "clips_per_step", "classes", "learner", "progress"}  # of a run, in last.pt
-Row = dict[str, Any]
+LogRow = dict[str, Any]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Progress:
     """Where a run stands; with the weights and the optimizer, all that is needed to go on."""
 
     step: int = 0
-    history: list[Row] = field(default_factory=list)  # the rows of log.csv
+    history: list[LogRow] = field(default_factory=list)  # the rows of log.csv
     best: float = -math.inf  # validation accuracy of best.pt
     lowest_loss: float = math.inf  # of all validations
     validations_since: int = 0  # that one
@@ -72,7 +72,7 @@ class Progress:
             raise TypeError("the best")
         return found
 
-    def follow(self, row: Row, metric: str, *, patience: int) -> bool:
+    def follow(self, row: LogRow, metric: str, *, patience: int) -> bool:
         """Take in a validation; whether its accuracy is the best so far."""
         self.validations_since = 0 if row["val_loss"] < self.lowest_loss else self.validations_since + 1
         self.lowest_loss = min(row["val_loss"], self.lowest_loss)
@@ -109,12 +109,12 @@ class RunFolder:
         """
         with contextlib.ExitStack() as stack:
             with self.group.failing_together():
-                if self.group.first:
+                if self.group.is_main_process:
                     make_folder(self.path)
                     stack.enter_context(held(self.path))
                     self._check_files()
             self._check(resume=resume)
-            for name in WRITTEN if self.group.first else ():
+            for name in WRITTEN if self.group.is_main_process else ():
                 remove_leftovers(self.path / name)
             yield
 
@@ -156,14 +156,14 @@ class RunFolder:
         check_known(options, EARLIER, path / CONFIG, tool=tool)
         return TrainOptions(**{**EARLIER, **options})
 
-    def open(self, learner: Learner) -> Progress:
+    def open(self, trainer: Trainer) -> Progress:
         """What last.pt holds, loaded into the learner; or the record of a new run, written.
 
         Raises CheckpointError if it is no run's, and I3DError if the run had other options.
         """
         if not self.last.exists():
-            if self.group.first:
-                self._describe(learner, saved=False)
+            if self.group.is_main_process:
+                self._describe(trainer, saved=False)
             return Progress()
         content = read_weights(self.last)
         training = content.get("training")
@@ -172,11 +172,11 @@ class RunFolder:
         for part, known in (("options", EARLIER), ("progress", dataclasses.asdict(Progress()))):
             check_known(training[part], known, self.last, tool=content.get("tool"))
         try:
-            self.check_options(training, learner)
+            self.check_options(training, trainer)
             progress = Progress.of(training["progress"])
-            state = learner.net.state_dict()
-            learner.net.load_state_dict(read_tensors(content["state_dict"], state, self.last, network="the run"), strict=True)
-            learner.load_state(read_all(training["learner"]))
+            state = trainer.net.state_dict()
+            trainer.net.load_state_dict(read_tensors(content["state_dict"], state, self.last, network="the run"), strict=True)
+            trainer.load_state(read_all(training["learner"]))
         except I3DError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, Malformed) as error:
@@ -184,7 +184,7 @@ class RunFolder:
         self.in_events = len(progress.history)
         return progress
 
-    def check_options(self, training: dict[str, Any], learner: Learner) -> None:
+    def check_options(self, training: dict[str, Any], trainer: Trainer) -> None:
         """Raise I3DError if the run that left this state had other options."""
         then = {**training["options"], "clips_per_step": training["clips_per_step"]}
         values = [
@@ -197,27 +197,27 @@ class RunFolder:
         changed = changed_options(self.options, training["options"])
         if training["clips_per_step"] != self.clips_per_step:
             changed.append(f"{training['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
-        if training["classes"] != list(learner.net.classes or ()):
+        if training["classes"] != list(trainer.net.classes or ()):
             changed.append("other classes")
         if training.get("videos", self.videos) != self.videos:  # an older run does not say
             changed.append("other videos")
         if changed:
             raise not_the_same_run(self.path, changed)
 
-    def save(self, learner: Learner, progress: Progress, *, metric: str) -> None:
+    def save(self, trainer: Trainer, progress: Progress, *, metric: str) -> None:
         """Write last.pt and the log, also to TensorBoard's events."""
-        if not self.group.first:
+        if not self.group.is_main_process:
             return
         training = {
             "options": dataclasses.asdict(self.options),
             "clips_per_step": self.clips_per_step,
-            "classes": list(learner.net.classes or ()),
+            "classes": list(trainer.net.classes or ()),
             "videos": self.videos,
-            "learner": learner.state(),
+            "learner": trainer.state(),
             "progress": dataclasses.asdict(progress),
         }
-        save_checkpoint(learner.net, self.last, training=training)
-        self.write_beside_last(learner, progress, metric=metric)
+        save_checkpoint(trainer.net, self.last, training=training)
+        self.write_beside_last(trainer, progress, metric=metric)
         if self.events is not None:
             for row in progress.history[self.in_events :]:
                 for name, value in row.items():
@@ -225,40 +225,40 @@ class RunFolder:
             self.in_events = len(progress.history)
             self.events.flush()
 
-    def write_beside_last(self, learner: Learner, progress: Progress, *, metric: str) -> None:
+    def write_beside_last(self, trainer: Trainer, progress: Progress, *, metric: str) -> None:
         """Write what goes with last.pt and is not in it, also where a run is resumed that was killed before it did."""
-        if not self.group.first:
+        if not self.group.is_main_process:
             return
         if not has_saved(self.path / CONFIG):
-            self._describe(learner, saved=True)
+            self._describe(trainer, saved=True)
         self.log(progress)
         if progress.history:
             write_curves(self.path / CURVES, progress.history, metric=metric)
 
     def log(self, progress: Progress) -> None:
         """Write log.csv, which between two last.pt is ahead of it."""
-        if self.group.first:
-            write_text(self.path / LOG, as_csv(progress.history))
+        if self.group.is_main_process:
+            write_text(self.path / LOG, log_csv(progress.history))
 
-    def keep_best(self, learner: Learner, *, chosen_on: Iterable[int]) -> None:
+    def keep_best(self, trainer: Trainer, *, chosen_on: Iterable[int]) -> None:
         """Write best.pt, with the numbers of the videos that it is chosen on."""
-        if self.group.first:
-            save_checkpoint(learner.net, self.best, chosen_on=chosen_on)
+        if self.group.is_main_process:
+            save_checkpoint(trainer.net, self.best, chosen_on=chosen_on)
 
-    def _describe(self, learner: Learner, *, saved: bool) -> None:
+    def _describe(self, trainer: Trainer, *, saved: bool) -> None:
         """Write config.json and classes.txt."""
         record = {
             **dataclasses.asdict(self.options),
-            "preprocessing": dataclasses.asdict(learner.net.preprocessing),
+            "preprocessing": dataclasses.asdict(trainer.net.preprocessing),
             "clips_per_step": self.clips_per_step,
             "processes": self.group.size,
-            "device": str(learner.device),
+            "device": str(trainer.device),
             "saved": saved,  # whether there has been a last.pt
             "tool": f"i3d {__version__}",
             "torch": torch.__version__,
         }
         write_text(self.path / CONFIG, json.dumps(record, indent=1) + "\n")
-        write_text(self.path / CLASSES, "".join(f"{name}\n" for name in learner.net.classes or ()))
+        write_text(self.path / CLASSES, "".join(f"{name}\n" for name in trainer.net.classes or ()))
 
 
 def has_saved(path: Path) -> bool | None:
@@ -299,7 +299,7 @@ def not_the_same_run(path: Path, changed: list[str]) -> I3DError:
     )
 
 
-def as_csv(history: list[Row]) -> str:
+def log_csv(history: list[LogRow]) -> str:
     """Rows as CSV under the union of their columns, in the order in which they first appear."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     return csv_text([columns, *([row.get(column, "") for column in columns] for row in history)])

@@ -31,25 +31,25 @@ from ..stopping import SIGNALS
 from ..text import counted, shown
 from .options import TrainOptions, changed_options, learning_rate
 from .run_data import Note, RunData
-from .run_folder import BEST, LAST, Progress, Row, RunFolder, not_the_same_run
-from .trainer import DIVERGED, Learner
+from .run_folder import BEST, LAST, LogRow, Progress, RunFolder, not_the_same_run
+from .trainer import DIVERGED, Trainer
 
 SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
 MEMORY_ADVICE = "lower --batch-size (with --accumulate for the same step), --clip-len, --crop, --width or --workers"
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """How a run ended."""
 
     step: int
-    history: list[Row]  # of log.csv
+    history: list[LogRow]  # of log.csv
     metric: str
-    first: bool  # whether this process is the one that speaks
+    is_main_process: bool  # whether this process is the one that speaks
     stopped_by: int | None = None  # the signal that came before the end
 
 
-def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> Result:
+def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> TrainResult:
     """Train on the dataset that the options name; see `train`. Raises what `load_dataset` does, too."""
     names = None if options.classes is None else read_class_names(options.classes)
     where: dict[str, Any] = {
@@ -78,7 +78,7 @@ def what_is_kept(out: str | Path) -> str:
     return f"{shown(last)} is there; go on with --resume" if last.exists() else "no checkpoint was written yet"
 
 
-def as_text(result: Result, out: str | Path) -> str:
+def result_line(result: TrainResult, out: str | Path) -> str:
     """The best validation and its weights, or the last loss where there was none to validate on."""
     rows = [row for row in result.history if f"val_{result.metric}" in row]
     if not rows or not (Path(out) / BEST).exists():
@@ -102,7 +102,7 @@ def train(
     log_every: int | None = None,
     note: Note = lambda text: None,
     progress: bool = False,
-) -> Result:
+) -> TrainResult:
     """Train one stream on `dataset` into the run folder `out`: last.pt, best.pt, log.csv, curves.png, config.json, classes.txt.
 
     A part of the dataset that is called test is not looked at; see `for_training` for what is validated on instead.
@@ -111,18 +111,18 @@ def train(
     not finite, for memory that runs out and for files that cannot be written.
     """
     with process_group(choose_device(device)) as (group, chosen), memory_errors(MEMORY_ADVICE), stop_signals() as stop:
-        say = note if group.first else lambda text: None
+        say = note if group.is_main_process else lambda text: None
         dataset = for_training(dataset, options.val_fraction, seed=options.seed, note=say)
         net = build_network(dataset, options, note=say)
         data = RunData(dataset, options, net.preprocessing, group, device=chosen, workers=workers, note=say)
         folder = RunFolder(Path(out), options, group, clips_per_step=data.clips_per_step, videos=data.fingerprint())
         with folder.opened(resume=resume), contextlib.closing(data):
-            learner = Learner(
+            trainer = Trainer(
                 net, options, group=group, device=chosen, multi_label=dataset.multi_label, report=data.report, compile=compile
             )
-            state = folder.open(learner)
+            state = folder.open(trainer)
             if state.step:
-                folder.write_beside_last(learner, state, metric=data.metric)
+                folder.write_beside_last(trainer, state, metric=data.metric)
             report_missing(dataset, say, strict=options.strict)
             report_absent(data.train, dataset.classes, say)
             if (small := net.preprocessing.small_pictures()) is not None:
@@ -130,16 +130,16 @@ def train(
             begun = "" if not state.step else f"; going on after step {state.step}"
             begun = f"; it was at its end, step {state.step}" if state.step >= data.num_steps else begun
             say(f"{data.dataset.summary}; {options.stream}, {data.describe()}, on {chosen}{begun}")
-            return loop(learner, data, folder, state, stop, log_every=log_every, show=progress and group.first)
+            return loop(trainer, data, folder, state, stop, log_every=log_every, show=progress and group.is_main_process)
 
 
 def loop(
-    learner: Learner, data: RunData, folder: RunFolder, state: Progress, stop: Stop, *, log_every: int | None, show: bool
-) -> Result:
+    trainer: Trainer, data: RunData, folder: RunFolder, state: Progress, stop: Stop, *, log_every: int | None, show: bool
+) -> TrainResult:
     """Step after step to the end; at the end of each epoch validate, log and save."""
-    options, group = learner.options, learner.group
+    options, group = trainer.options, trainer.group
     batches = iter(data.training_batches(state.step))
-    tally = Tally(state.outcomes)
+    tally = StepAverages(state.outcomes)
     with tqdm(
         total=data.num_steps * data.clips_per_step,
         initial=state.step * data.clips_per_step,
@@ -148,7 +148,7 @@ def loop(
     ) as bar:
         while state.step < data.num_steps:
             lr = learning_rate(options, state.step, num_steps=data.num_steps, reductions=state.reductions)
-            outcome = learner.step(itertools.islice(batches, options.accumulate), number=state.step, lr=lr)
+            outcome = trainer.step(itertools.islice(batches, options.accumulate), number=state.step, lr=lr)
             answers = group.gather((*outcome, stop.signal))
             tally.add(answers, clips=data.clips_per_step)
             stopped_by = next((answer[2] for answer in answers if answer[2] is not None), None)
@@ -158,22 +158,22 @@ def loop(
             if epoch_done or (log_every is not None and state.step % log_every == 0):
                 row = {"step": state.step, "epoch": state.step / data.steps_per_epoch, "lr": lr, **tally.row(data.metric)}
                 if epoch_done and data.val:
-                    row |= validate(learner, data)
+                    row |= validate(trainer, data)
                     if state.follow(row, data.metric, patience=options.patience):
-                        folder.keep_best(learner, chosen_on=data.chosen_on)
+                        folder.keep_best(trainer, chosen_on=data.chosen_on)
                 state.history.append(row)
                 if not epoch_done:  # else it is saved with the weights
                     folder.log(state)
                 bar.set_postfix({k: f"{row[k]:.3f}" for k in ("loss", f"val_{data.metric}") if k in row})
             if epoch_done or stopped_by is not None or state.step % SAVE_EVERY == 0:
-                learner.check_weights(state.step)
-                folder.save(learner, state, metric=data.metric)
+                trainer.check_weights(state.step)
+                folder.save(trainer, state, metric=data.metric)
             if stopped_by is not None and state.step < data.num_steps:
-                return Result(state.step, state.history, data.metric, group.first, stopped_by)
-    return Result(state.step, state.history, data.metric, group.first)
+                return TrainResult(state.step, state.history, data.metric, group.is_main_process, stopped_by)
+    return TrainResult(state.step, state.history, data.metric, group.is_main_process)
 
 
-class Tally:
+class StepAverages:
     """The mean loss and accuracy of the steps since the last row, and the clips per second of those that are new."""
 
     def __init__(self, outcomes: list[tuple[float, float]]):
@@ -185,7 +185,7 @@ class Tally:
         loss, accuracy, _ = zip(*answers, strict=True)
         self.outcomes.append((sum(loss) / len(loss), sum(accuracy) / len(accuracy)))
 
-    def row(self, metric: str) -> Row:
+    def row(self, metric: str) -> LogRow:
         """For log.csv, and begin anew; of multi-label data there is no accuracy in training."""
         loss, accuracy = np.mean(self.outcomes, axis=0).tolist()
         rate = self.clips / (time.perf_counter() - self.since)
@@ -194,21 +194,21 @@ class Tally:
         return {"loss": loss, **({metric: accuracy} if math.isfinite(accuracy) else {}), "clips_per_second": rate}
 
 
-def validate(learner: Learner, data: RunData) -> Row:
+def validate(trainer: Trainer, data: RunData) -> LogRow:
     """Loss and accuracy on one clip from the middle of each validation video. Raises DatasetError if none can be read."""
-    logits, targets = learner.evaluate(data.validation)
+    logits, targets = trainer.evaluate(data.validation)
     if not len(logits):
         raise DatasetError(f"no readable video: {len(data.val)} for validation: see the lines above; give others")
-    if learner.multi_label and not targets.any():
+    if trainer.multi_label and not targets.any():
         raise DatasetError(
             f"nothing to validate on: {counted(len(logits), 'clip')}, from the middle of as many videos: got no labelled "
             "action in any; give more videos, or a longer --clip-len"
         )
     if not logits.isfinite().all():
         raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
-    measured = (measure_multi_label if learner.multi_label else measure)(logits.numpy(), targets.numpy())
+    measured = (measure_multi_label if trainer.multi_label else measure)(logits.numpy(), targets.numpy())
     return {
-        "val_loss": learner.loss(logits, targets).item(),
+        "val_loss": trainer.loss(logits, targets).item(),
         f"val_{data.metric}": getattr(measured, data.metric),
         "val_n": measured.n,
     }

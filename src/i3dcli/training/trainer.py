@@ -28,7 +28,7 @@ BN_WARMUP = 10  # steps
 DIVERGED = "lower --lr, or add --warmup or --clip-grad; last.pt is of an earlier step"
 
 
-class Learner:
+class Trainer:
     """A network with its optimizer on one device, and with its twins in the other processes of a group.
 
     `report` is told the errors of unreadable videos. Randomness is a function of seed, step and rank, and of nothing

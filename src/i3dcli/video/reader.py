@@ -23,7 +23,7 @@ from .containers import Clock, container_seconds, one_thread, open_container, pa
 from .find import picture_paths
 from .losses import Loss, Pass
 from .orientation import orientation, woven
-from .seeking import MAX_GAP_SECONDS, NOWHERE, Entry, EntryPoints, NoEntryError, frames_from, survey
+from .seeking import MAX_GAP_SECONDS, NOWHERE, EntryPoint, EntryPoints, NoEntryError, frames_from, survey
 
 MAX_ASPECT = 8  # long side : short side; what lies outside the middle of a longer strip is cut off, no crop sees it
 # Since PyAV 17 each scaled frame has threads of its own, and a forked process that clears it away waits for them for ever.
@@ -142,7 +142,7 @@ class Video:
             raise self._no_frame()
         return first.time, upright_size(first, self.short_side), entry_points
 
-    def _entries(self, start: int) -> list[Entry]:
+    def _entries(self, start: int) -> list[EntryPoint]:
         """Where to begin for output frame `start`, the best first: at a frame that is shown then, or before."""
         first_time, _, entry_points = self._outset
         trusted = self._clock is not None and self._clock.trusted
@@ -152,7 +152,7 @@ class Video:
         reason = "its frames are damaged" if self.damaged_frames else "the video stream is empty"
         return VideoError(f"no frame could be decoded: {shown(self.path)}: {reason}; encode or copy it again")
 
-    def _resampled(self, start: int = 0, entry: Entry | None = None) -> Iterator[NDArray[np.uint8]]:
+    def _resampled(self, start: int = 0, entry: EntryPoint | None = None) -> Iterator[NDArray[np.uint8]]:
         """Every output frame from `start` on, the picture that is nearest to its time or was there last.
 
         With an `entry` decoding begins there; raises NoEntryError where that is not at or before `start`.
@@ -180,7 +180,7 @@ class Video:
                 yield previous[0]()
 
     def _decoded(
-        self, *, entry: Entry | None = None, pictures: Sequence[Path] | None = None
+        self, *, entry: EntryPoint | None = None, pictures: Sequence[Path] | None = None
     ) -> Iterator[tuple[Callable[[], NDArray[np.uint8]], float, float]]:
         """Each frame as a scaled picture, made when it is called for, with its presentation time and duration in seconds."""
         period = 1 / self.source_fps
@@ -220,7 +220,7 @@ class Video:
     def _is_whole(self, picture: Path) -> bool:
         return next(self._decode_packets(picture), None) is not None
 
-    def _frames_from(self, entry: Entry) -> Iterator[av.VideoFrame]:
+    def _frames_from(self, entry: EntryPoint) -> Iterator[av.VideoFrame]:
         """Each frame as decoded, in presentation order, from a key frame in the middle on. Raises NoEntryError."""
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)

@@ -32,7 +32,7 @@ class NoEntryError(Exception):
     """A stream cannot be entered where it was tried, or is damaged from there on; it never leaves `Video`."""
 
 
-class Entry(NamedTuple):
+class EntryPoint(NamedTuple):
     """A key frame to begin at: its timestamp and the packets before it, or None and a timestamp at or after its own."""
 
     pts: int
@@ -49,15 +49,15 @@ class EntryPoints:
     time_base: float  # seconds
     seekable: bool
 
-    def before(self, seconds: float) -> list[Entry]:
+    def before(self, seconds: float) -> list[EntryPoint]:
         """Where to begin for what is shown before a time on the file's clock: the best place, and another if it fails."""
         end = int(np.searchsorted(self.pts, seconds / self.time_base))
         if not end:
             return []
         if self.packets_before is None:  # the time of decoding may be all that an index tells, or of showing
-            return [Entry(int(pts), None, seek=True) for pts in (seconds / self.time_base, *self.pts[:end][-2:-1])]
+            return [EntryPoint(int(pts), None, seek=True) for pts in (seconds / self.time_base, *self.pts[:end][-2:-1])]
         last = range(end - 1, max(-1, end - 3), -1)
-        return [Entry(int(self.pts[i]), int(self.packets_before[i]), seek=self.seekable) for i in last]
+        return [EntryPoint(int(self.pts[i]), int(self.packets_before[i]), seek=self.seekable) for i in last]
 
 
 AnyPacket: TypeAlias = "av.Packet[av.VideoStream]"
@@ -135,7 +135,7 @@ def _indexed(container: av.container.InputContainer, stream: av.VideoStream) -> 
     return timestamps[[entry.is_keyframe and not entry.is_discard for entry in index]]
 
 
-def frames_from(container: av.container.InputContainer, stream: av.VideoStream, entry: Entry) -> Iterator[av.VideoFrame]:
+def frames_from(container: av.container.InputContainer, stream: av.VideoStream, entry: EntryPoint) -> Iterator[av.VideoFrame]:
     """The frames of a stream that was just opened, as decoded, from the key frame of an entry on.
 
     Those that are shown before it are left out, as they need what was coded before it. Raises NoEntryError where the key
