@@ -78,7 +78,7 @@ def test_the_four_commands_of_the_readme_lead_from_a_2d_network_to_labels(tmp_pa
 
 def test_the_provenance_table_names_every_file_of_the_zoo():
     table = (ROOT / "weights" / "README.md").read_text("utf-8")
-    for model in i3dcli.available_models():
+    for model in map(i3dcli.model_info, i3dcli.list_models()):
         assert f"`{model.name}`" in README
         for file in model.all_files:
             assert file.url in table and file.blob_id in table

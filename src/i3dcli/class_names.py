@@ -6,8 +6,10 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,33 @@ from .file_names import suffix
 from .lines import numbered_lines, read_text
 from .text import briefly, shown
 
+BUNDLED = {  # a model that has published names of classes → their file in assets/
+    "kinetics400": "kinetics400_labels.txt",
+    "kinetics400-deepmind": "kinetics400_labels.txt",
+    "kinetics400-scratch": "kinetics400_labels.txt",
+    "kinetics600": "kinetics600_labels.txt",
+}
 NAMES_BYTES = 16 << 20  # of a file of names; a hundred thousand of them have 3 MB
 FORMS = 'a name per line, JSON such as ["jump", "run"] or {"jump": 0}, or a CSV with the columns id and name'
 ID = re.compile(r"[0-9]{1,9}")
 NUMBERED = re.compile(r"c?([0-9]{1,9})[ \t,]+(.+)")  # UCF-101's classInd.txt, Charades_v1_classes.txt
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?(e[-+]?[0-9]+)?", re.IGNORECASE)
+
+
+def read_classes(source: str | Path) -> tuple[str, ...]:
+    """The names of classes in a file, or those that the package has under a name, such as "kinetics400".
+
+    A file or folder that is called so comes first. Raises DatasetError.
+    """
+    known = None if os.path.exists(source) else bundled_classes(str(source))
+    return read_class_names(source) if known is None else known
+
+
+def bundled_classes(name: str) -> tuple[str, ...] | None:
+    """The names of classes that come with the package under a name, None where none do."""
+    if name not in BUNDLED:
+        return None
+    return tuple((resources.files("i3dcli") / "assets" / BUNDLED[name]).read_text("utf-8").splitlines())
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def test_a_name_of_the_zoo_is_converted_with_its_labels(tmp_path, monkeypatch):
     (tmp_path / "rgb_scratch_kin600").mkdir()
     tensorflow(narrow(600), tmp_path / "rgb_scratch_kin600", scope="")
     convert("kinetics600", tmp_path / "own.pt")
-    assert load_checkpoint(tmp_path / "own.pt").classes == zoo.find_model("kinetics600").classes()
+    assert load_checkpoint(tmp_path / "own.pt").classes == zoo.find_model("kinetics600").classes
 
 
 @pytest.mark.parametrize(

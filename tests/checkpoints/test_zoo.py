@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from hosts import CONTENT, blob_id
 
-from i3dcli import I3D, CheckpointError, available_models, load_model
+from i3dcli import I3D, CheckpointError, list_models, load_model, model_info
 from i3dcli.checkpoints import zoo
 from i3dcli.checkpoints.download import download
 from i3dcli.cli.main import main
@@ -21,7 +21,7 @@ NAMES = [*PUBLISHED, "camera-motion"]  # the last one comes with the package
 def model_at(host, *faults):
     host.faults = list(faults)
     files = {"rgb": (host.file,), "flow": (dataclasses.replace(host.file, name="flow.pt"),)}
-    return zoo.ZooModel("tiny", files, 10, None, {}, "none", "none")
+    return zoo.ZooModel("tiny", files, 10, {}, "none", "none")
 
 
 def test_first_use_downloads_and_second_use_finds(host, tmp_path, monkeypatch):
@@ -72,7 +72,7 @@ def test_every_name_is_downloaded_once_and_loads(host, tmp_path, monkeypatch, na
     first = load_model(name, device="cpu")
     assert model.present and len(host.starts) == len(model.all_files)
     assert first.name == name and tuple(first.nets) == model.streams and len(first.labels) == model.num_classes
-    assert model.classes() is None or first.labels == model.classes()
+    assert model.classes is None or first.labels == model.classes
     again = load_model(name, device="cpu", streams=("rgb",))
     assert tuple(again.nets) == ("rgb",) and len(host.starts) == len(model.all_files)
     for key, value in again.nets["rgb"].state_dict().items():
@@ -105,7 +105,7 @@ def test_both_files_of_a_stream_are_taken_from_one_folder(host, tmp_path, monkey
     for file in model.all_files:
         download(file, tmp_path / "weights")
     assert zoo.fetch(model)["rgb"].samefile(tmp_path / "weights" / index.name)
-    assert load_model("kinetics600", device="cpu").labels == model.classes()
+    assert load_model("kinetics600", device="cpu").labels == model.classes
 
 
 def test_a_folder_that_may_not_be_read_counts_as_empty(tmp_path, monkeypatch):
@@ -184,22 +184,22 @@ def test_predict_offline_says_in_one_line_where_to_put_what(tmp_path, monkeypatc
 
 
 def test_the_table_of_models_is_complete():
-    assert [model.name for model in available_models()] == NAMES
-    for model in available_models():
+    assert list(list_models()) == NAMES
+    for model in map(model_info, list_models()):
         assert set(model.streams) == ({"rgb"} if model.name == "kinetics600" else {"rgb", "flow"})
         assert all(len(file.blob_id) == 40 for file in model.all_files)
         assert all(file.url.startswith("https://") or file.bundled for file in model.all_files)
-        assert model.classes() is None or len(set(model.classes())) == model.num_classes
-    kinetics = zoo.find_model("kinetics400").classes()
+        assert model.classes is None or len(set(model.classes)) == model.num_classes
+    kinetics = zoo.find_model("kinetics400").classes
     assert (len(kinetics), kinetics[0], kinetics[-1], list(kinetics)) == (400, "abseiling", "zumba", sorted(kinetics))
-    more = zoo.find_model("kinetics600").classes()
+    more = zoo.find_model("kinetics600").classes
     assert (len(more), more[0], more[-1], list(more)) == (600, "abseiling", "zumba", sorted(more))
 
 
 def test_published_indexes_have_the_blob_ids_of_the_zoo():
     ids = {
         file.name.split("/")[0]: file.blob_id
-        for model in available_models()
+        for model in map(model_info, list_models())
         for file in model.all_files
         if "index" in file.name
     }

@@ -308,7 +308,7 @@ def test_a_tensorflow_checkpoint_predicts_with_the_labels_of_a_named_model(video
         result = CliRunner().invoke(main, list(map(str, command)))
         assert result.exit_code == 0, result.stderr
         labels = {label["label"] for label in json.loads(result.stdout)["top"]}
-        assert labels == set(i3dcli.checkpoints.zoo.find_model("kinetics600").classes())
+        assert labels == set(i3dcli.checkpoints.zoo.find_model("kinetics600").classes)
 
 
 @pytest.mark.parametrize("command", [[], ["predict"], ["extract-flow"], ["train"], ["eval"]])

@@ -122,7 +122,7 @@ import i3dcli
 from i3dcli.checkpoints.zoo import find_model
 from i3dcli.evaluation.report import asset
 assert all(map(asset, ("report.html", "report.css", "report.js")))
-print(i3dcli.__file__, *i3dcli.load_model("camera-motion").labels, len(find_model("kinetics600").classes()))
+print(i3dcli.__file__, *i3dcli.load_model("camera-motion").labels, len(find_model("kinetics600").classes))
 """
     result = subprocess.run(
         [sys.executable, "-c", code],

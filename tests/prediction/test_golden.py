@@ -51,7 +51,7 @@ def logits(name, stream):
 def test_the_sample_clip_gives_the_published_numbers(name, what):
     norm, first, probability, second, runner_up = PUBLISHED[name][what]
     total = logits(name, "rgb") + logits(name, "flow") if what == "sum" else logits(name, what)
-    labels, top = zoo.find_model(name).classes(), total.topk(2)
+    labels, top = zoo.find_model(name).classes, total.topk(2)
     assert [labels[i] for i in top.indices] == ["playing cricket", runner_up]
     assert float(total.norm()) == pytest.approx(norm, rel=1e-4)
     assert top.values.tolist() == pytest.approx([first, second], abs=2e-3)

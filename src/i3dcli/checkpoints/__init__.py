@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .networks import split_key as split_key
     from .tensors import read_all as read_all
     from .weight_files import read_weights as read_weights
-    from .zoo import available_models as available_models
     from .zoo import find_model as find_model
-    from .zoo import named_classes as named_classes
+    from .zoo import list_models as list_models
+    from .zoo import model_info as model_info
 
 _HOMES = {
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
@@ -29,6 +29,6 @@ _HOMES = {
     "networks": ("split_key",),
     "tensors": ("read_all",),
     "weight_files": ("read_weights",),
-    "zoo": ("available_models", "find_model", "named_classes"),
+    "zoo": ("find_model", "list_models", "model_info"),
 }
 __all__, __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -31,6 +31,6 @@ def load_streams(source: str | Path | ZooModel, streams: Sequence[str] | None = 
                 f"give {expected} weights, or use these for the {net.stream} stream"
             )
         if model is not None:
-            net.classes = model.classes() or net.classes
+            net.classes = model.classes or net.classes
         nets[net.stream] = net
     return nets

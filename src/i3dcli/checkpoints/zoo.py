@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from ..class_names import read_class_names
+from ..class_names import bundled_classes
 from ..errors import CheckpointError
 from ..text import shown
 from .download import WeightFile, download, verify
@@ -39,7 +39,6 @@ class ZooModel:
     name: str
     files: Mapping[str, tuple[WeightFile, ...]]
     num_classes: int
-    labels: str | None
     accuracy: Mapping[str, tuple[float, float]]
     protocol: str
     licence: str = "Apache-2.0"
@@ -61,11 +60,10 @@ class ZooModel:
         """Whether every file lies in a weights folder; whether its bytes are right is seen when it is used."""
         return all(home(part) for part in self.files.values())
 
+    @property
     def classes(self) -> tuple[str, ...] | None:
-        """The label list that ships with the package, or None where the files name the classes, or nobody does."""
-        if self.labels is None:
-            return None
-        return tuple((resources.files("i3dcli") / "assets" / self.labels).read_text("utf-8").splitlines())
+        """The names of its classes that come with the package; None where its files name them, or nobody does."""
+        return bundled_classes(self.name)
 
 
 def bundled_file(name: str, blob_id: str, megabytes: float) -> tuple[WeightFile, ...]:
@@ -96,7 +94,6 @@ MODELS = {
                 "flow": torch_file("flow_imagenet.pt", "ef0e7c282a102f76b14b52643574b80acba4e475", 50.8),
             },
             num_classes=400,
-            labels="kinetics400_labels.txt",
             accuracy=IMAGENET_KINETICS,
             protocol=KINETICS_TEST,
         ),
@@ -117,7 +114,6 @@ MODELS = {
                 ),
             },
             num_classes=400,
-            labels="kinetics400_labels.txt",
             accuracy=IMAGENET_KINETICS,
             protocol=KINETICS_TEST,
         ),
@@ -138,7 +134,6 @@ MODELS = {
                 ),
             },
             num_classes=400,
-            labels="kinetics400_labels.txt",
             accuracy={"rgb": (68.4, 88.0), "flow": (61.5, 83.4), "two_stream": (71.6, 90.0)},
             protocol=KINETICS_TEST,
         ),
@@ -153,7 +148,6 @@ MODELS = {
                 ),
             },
             num_classes=600,
-            labels="kinetics600_labels.txt",
             accuracy={},
             protocol="Kinetics-600, no accuracy published with the weights",
         ),
@@ -164,7 +158,6 @@ MODELS = {
                 "flow": torch_file("flow_charades.pt", "e609545f2ae2d992ca715b819ed6b53b8f5c8b95", 49.8),
             },
             num_classes=157,
-            labels=None,
             accuracy={},
             protocol="Charades, 17.2 mAP per-frame localisation (pytorch-i3d issue 5)",
         ),
@@ -175,7 +168,6 @@ MODELS = {
                 "flow": bundled_file("camera_motion_flow.pt", "bc1d42704cb33b6b5f23efb863a0ad4fa31b029a", 1.7),
             },
             num_classes=10,
-            labels=None,
             accuracy={"rgb": (87.2, 99.2), "flow": (96.2, 99.6), "two_stream": (97.6, 99.6)},
             protocol="test split of examples/camera_motion, top-1/top-5",
         ),
@@ -183,15 +175,20 @@ MODELS = {
 }
 
 
-def available_models() -> tuple[ZooModel, ...]:
-    """Every model that `load_model`, `i3d predict --model` and `i3d train --init` know by name."""
-    return tuple(MODELS.values())
+def list_models() -> tuple[str, ...]:
+    """The names that `load_model`, `i3d predict --model` and `i3d train --init` know."""
+    return tuple(MODELS)
+
+
+def model_info(name: str) -> ZooModel:
+    """What is known of the model of that name: its files, classes and accuracy. Raises CheckpointError for other names."""
+    return find_model(name)
 
 
 def models_table() -> str:
     """The models for people: a line each, what it is, how good, how large, and whether its files are here."""
     lines = [f"{'name':21}{'streams':11}{'classes':>7}{'MB':>7}  {'here':5}accuracy"]
-    for model in available_models():
+    for model in MODELS.values():
         best = {stream: f"{stream.replace('_', '-')} {top1} / {top5}" for stream, (top1, top5) in model.accuracy.items()}
         lines.append(
             f"{model.name:21}{' + '.join(model.streams):11}{model.num_classes:7}{model.megabytes:7.1f}  "
@@ -214,12 +211,6 @@ def find_model(name: str) -> ZooModel:
 def model_named(source: str | Path) -> ZooModel | None:
     """The model that is meant where a path or a name may stand: None where a file or folder is called so, or no model is."""
     return None if os.path.exists(source) else MODELS.get(str(source))
-
-
-def named_classes(source: str) -> tuple[str, ...]:
-    """The names of classes in a file, or those of a model by its name. Raises DatasetError."""
-    model = model_named(source)
-    return (model and model.classes()) or read_class_names(source)
 
 
 def weights_folders() -> list[Path]:

@@ -32,15 +32,15 @@ def inflate(
     if classes is not None and num_classes is not None:
         raise click.UsageError("--classes and --num-classes name the classes twice; give one or the other.")
     check_outputs(out, inputs=[source, classes], overwrite=overwrite)
-    from ..checkpoints import find_model, save_checkpoint
     from ..checkpoints import inflate as verb
-    from ..class_names import read_class_names
+    from ..checkpoints import save_checkpoint
+    from ..class_names import read_classes
 
     names = None
     if classes is not None:
-        names = read_class_names(classes)
+        names = read_classes(classes)
     elif num_classes is None:
-        names = find_model(defaults.MODEL).classes()
+        names = read_classes(defaults.MODEL)
     count = num_classes or len(names or ())
     result = verb.inflate_checkpoint(source, stream=stream, num_classes=count, classes=names, rescale=not no_rescale)
     save_checkpoint(result.net, out, overwrite=overwrite)

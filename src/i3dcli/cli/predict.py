@@ -228,9 +228,9 @@ def model_from_options(
 ) -> TwoStream:
     """The model that the options of a command name; raises UsageError for options that contradict each other."""
     streams = chosen_streams(model=model, rgb=rgb, flow=flow, stream=stream)
-    from ..checkpoints import named_classes
+    from ..class_names import read_classes
     from ..prediction import load_model
 
-    names = None if classes is None else named_classes(classes)
+    names = None if classes is None else read_classes(classes)
     with told_if_interrupted(lambda: "nothing is predicted yet"):
         return load_model(model, rgb=rgb, flow=flow, streams=streams, device=device, classes=names)

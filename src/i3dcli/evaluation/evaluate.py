@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..class_names import read_class_names
+from ..class_names import read_classes
 from ..data import Dataset, Protocol, Sample, count_chosen, load_dataset, report_absent, report_missing, scored_part
 from ..defaults import FLOW_BOUND, TEST_CLIPS
 from ..distributed import ALONE, choose_device, process_group
@@ -34,7 +34,7 @@ MISTAKES = 24  # shown in the report
 THUMBNAIL = 128  # pixels, the shorter side
 
 
-def evaluate(
+def evaluate_model(
     model: TwoStream, dataset: Dataset, how: Scoring = Scoring(), *, weights: tuple[float, float] = (1, 1)
 ) -> Evaluation:
     """Score the test part of a dataset, or all of one that has no parts, and measure it.
@@ -95,7 +95,7 @@ class EvalOptions:
 
     def dataset(self, split: int) -> Dataset:
         """The split's videos that are scored. Raises DatasetError."""
-        names = None if self.classes is None else read_class_names(self.classes)
+        names = None if self.classes is None else read_classes(self.classes)
         return scored_part(
             load_dataset(
                 str(self.source), format=self.format, split=split, root=self.root, classes=names, first_label=self.first_label
@@ -139,7 +139,7 @@ def evaluate_splits(
                 )
                 report_missing(dataset, how.note_once, strict=options.strict)
                 how.note_once(f"{dataset.summary}; {shown(model.name)}, {protocol}, on {device}")
-                evaluation = evaluate(model, dataset, how, weights=options.fusion_weights)
+                evaluation = evaluate_model(model, dataset, how, weights=options.fusion_weights)
                 if group.is_main_process:
                     if chosen.out is not None:
                         write_results(chosen.out, evaluation, command=command, protocol=protocol, samples=dataset.eval)
@@ -148,6 +148,27 @@ def evaluate_splits(
             if with_mean and evaluations:
                 means = means_over_splits(evaluations)
                 write_text(folders[-1] / METRICS, json.dumps(means, indent=1) + "\n")
+
+
+def evaluate(
+    source: str | Path | None = None,
+    *,
+    split: int = 1,
+    command: str = "i3dcli.evaluate",
+    note: Callable[[str], None] = lambda text: None,
+    progress: bool = False,
+    **options: Any,
+) -> Evaluation | None:
+    """Score checkpoints on the labelled videos that `source` names; what `i3d eval` does for one split.
+
+    `options` are the fields of `EvalOptions`, called as the options of the command: `rgb="best.pt"`, `model="kinetics400"`,
+    `protocol="clips"`, `out="results/"` … `command` is what report.html says that it was made by. `note` gets lines for people,
+    `progress` shows a bar on stderr. Under torchrun, the other processes than the first get None. Raises DatasetError,
+    CheckpointError, VideoError and I3DError.
+    """
+    chosen = EvalOptions(None if source is None else str(source), split=(split,), **options)
+    found = [evaluation for _, evaluation in evaluate_splits(chosen, command=command, note=note, progress=progress)]
+    return found[0] if found else None
 
 
 def check_inputs(splits: Sequence[EvalOptions]) -> None:

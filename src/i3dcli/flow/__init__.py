@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .compute import without_flow as without_flow
     from .extract import FlowOptions as FlowOptions
     from .extract import FlowOutcome as FlowOutcome
+    from .extract import extract_flow as extract_flow
     from .formats import jpeg as jpeg
     from .stored import FlowFolder as FlowFolder
     from .stored import FlowReader as FlowReader
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "compute": ("FlowMethod", "Frame", "Moment", "compute_flow", "without_flow"),
-    "extract": ("FlowOptions", "FlowOutcome"),
+    "extract": ("FlowOptions", "FlowOutcome", "extract_flow"),
     "formats": ("jpeg",),
     "stored": ("FlowFolder", "FlowReader"),
     "visualize": ("flow_picture",),

@@ -71,6 +71,28 @@ class FlowOutcome:
     error: VideoError | DatasetError | None = None
 
 
+def extract_flow(
+    inputs: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> list[FlowOutcome]:
+    """Compute the flow of videos and store it below `out`, a folder for each; what `i3d extract-flow` does.
+
+    `inputs` are files, folders or `@list.txt`. `options` are the fields of `FlowOptions`: `format="zip"`, `fps=12.5`,
+    `parameters=TVL1(median=0)` … Each video has an outcome, also where it failed. `shard` = (i, n) takes every n-th video from
+    the i-th on. Raises DatasetError where flow is there that was made otherwise, and I3DError where `out` cannot be written.
+    """
+    names = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    how: dict[str, Any] = {"overwrite": overwrite, "shard": shard, "device": flow_device(device), "threads": threads}
+    return list(extract_videos(map(str, names), out, FlowOptions(**options), **how, progress=progress))
+
+
 def extract_videos(
     inputs: Iterable[str],
     out: str | Path,

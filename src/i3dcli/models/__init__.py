@@ -9,6 +9,7 @@ from .._lazy import lazy_names
 if TYPE_CHECKING:
     from .architectures import ARCHITECTURES as ARCHITECTURES
     from .architectures import create_model as create_model
+    from .architectures import list_architectures as list_architectures
     from .i3d import I3D as I3D
     from .i3d import LAYERS as LAYERS
     from .layers import BN_EPS as BN_EPS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .preprocessing import Preprocessing as Preprocessing
 
 _HOMES = {
-    "architectures": ("ARCHITECTURES", "create_model"),
+    "architectures": ("ARCHITECTURES", "create_model", "list_architectures"),
     "i3d": ("I3D", "LAYERS"),
     "layers": ("BN_EPS", "BN_MOMENTUM", "Unit3D", "same_padding"),
     "network": ("CHANNELS", "VideoNetwork"),

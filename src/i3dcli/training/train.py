@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..checkpoints import load_streams
-from ..class_names import read_class_names
+from ..class_names import read_classes
 from ..data import Dataset, for_training, load_dataset, report_absent, report_missing, with_validation
 from ..distributed import choose_device, process_group
 from ..errors import DatasetError, I3DError, VideoError, memory_errors
@@ -29,7 +29,7 @@ from ..metrics import measure, measure_multi_label
 from ..models import Preprocessing, VideoNetwork, create_model
 from ..stopping import SIGNALS
 from ..text import counted, shown
-from .options import TrainOptions, changed_options, learning_rate
+from .options import TrainOptions, changed_options, complaint, learning_rate, with_recipe
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, LogRow, Progress, RunFolder, not_the_same_run
 from .trainer import DIVERGED, Trainer
@@ -49,9 +49,41 @@ class TrainResult:
     stopped_by: int | None = None  # the signal that came before the end
 
 
+def train(
+    source: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    compile: bool = False,
+    resume: bool = False,
+    log_every: int | None = None,
+    note: Note = lambda text: None,
+    progress: bool = False,
+    **options: Any,
+) -> TrainResult:
+    """Train one stream on the labelled videos that `source` names, into the run folder `out`; what `i3d train` does.
+
+    `options` are the fields of `TrainOptions`, called as the options of the command: `init="kinetics400"`,
+    `stream="flow"`, `batch_size=8` … `recipe` takes the numbers of a paper for those that are not given. With `resume` the run
+    in `out` goes on, and nothing else need be given but `source`. `note` gets lines for people, `progress` shows a bar on
+    stderr. Raises ValueError for options that contradict each other, DatasetError, CheckpointError and I3DError; see
+    `train_on`.
+    """
+    given = {"train": str(source), **options}
+    given = given if recipe is None else with_recipe(recipe, given)
+    chosen = resumed_options(out, given) if resume else TrainOptions(**given)
+    if (text := complaint(chosen)) is not None:
+        raise ValueError(text)
+    how: dict[str, Any] = {"device": device, "workers": workers, "compile": compile, "log_every": log_every}
+    return train_from(chosen, out, **how, resume=resume, note=note, progress=progress)
+
+
 def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any) -> TrainResult:
-    """Train on the dataset that the options name; see `train`. Raises what `load_dataset` does, too."""
-    names = None if options.classes is None else read_class_names(options.classes)
+    """Train on the dataset that the options name; see
+    `train_on`. Raises what `load_dataset` does, too."""
+    names = None if options.classes is None else read_classes(options.classes)
     where: dict[str, Any] = {
         "format": options.format,
         "split": options.split,
@@ -61,7 +93,7 @@ def train_from(options: TrainOptions, out: str | Path, *, note: Note, **how: Any
     dataset = load_dataset(options.train, classes=names, **where)
     if options.val is not None:
         dataset = with_validation(dataset, load_dataset(options.val, classes=names, **where))
-    return train(dataset, out, options, note=note, **how)
+    return train_on(dataset, out, options, note=note, **how)
 
 
 def resumed_options(out: str | Path, given: dict[str, Any]) -> TrainOptions:
@@ -90,7 +122,7 @@ def result_line(result: TrainResult, out: str | Path) -> str:
     )
 
 
-def train(
+def train_on(
     dataset: Dataset,
     out: str | Path,
     options: TrainOptions,
