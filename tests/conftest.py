@@ -16,12 +16,20 @@ from media import moving, write_video
 import i3dcli
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.flow.stored import FlowReader, FlowWriter
+from i3dcli.text import worded_for_the_command_line
 
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         reason = "needs a CUDA device"
         pytest.fail(reason) if os.environ.get("FAIL_WITHOUT_CUDA") == "1" else pytest.skip(reason)
+
+
+@pytest.fixture
+def as_on_the_command_line():
+    """Advice in errors names options as the command line does, `--overwrite`, and not as Python does, `overwrite=True`."""
+    with worded_for_the_command_line():
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 from i3dcli import DatasetError
 from i3dcli.scores import Scores, join, read_scores, write_scores
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 CLASSES = ("walk", "rün", "sit")
 
 

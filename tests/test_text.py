@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from i3dcli.text import csv_line, csv_text, json_line
+from i3dcli.text import command, csv_line, csv_text, json_line, option, worded_for_the_command_line
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
@@ -35,3 +35,13 @@ def test_json_holds_exact_names_in_letters_that_no_terminal_obeys(name):
 
 def test_json_leaves_letters_as_they_are():
     assert json_line(["été 跳 \u3000"]) == '["été 跳 \u3000"]'
+
+
+def test_advice_names_options_and_commands_as_its_reader_gives_them():
+    def advice():
+        return [option("batch_size"), option("overwrite", True), option("device", "cpu"), option("fps", 25.0), command("eval")]
+
+    assert advice() == ["batch_size", "overwrite=True", "device='cpu'", "fps=25.0", "i3dcli.evaluate"]
+    with worded_for_the_command_line():
+        assert advice() == ["--batch-size", "--overwrite", "--device cpu", "--fps 25", "i3d eval"]
+    assert advice()[0] == "batch_size"

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .errors import I3DError
-from .text import shown
+from .text import option, shown
 from .threads import available_cores
 
 LOST = re.compile(r"^.*(connection (closed|reset|refused)|broken pipe|remote process (has )?exited).*", re.I | re.M)
@@ -73,7 +73,9 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise I3DError(f"unknown device: {device}: expected auto, cpu, cuda or cuda:N")
     chosen = torch.device(device)
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise I3DError(f"no such device: {device}: torch finds {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise I3DError(
+            f"no such device: {device}: torch finds {torch.cuda.device_count()} CUDA devices; use {option('device', 'cpu')}"
+        )
     return chosen
 
 
@@ -109,7 +111,7 @@ def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
             raise
         raise I3DError(
             f"lost another process: rank {os.environ['RANK']}: {shown(line[0].strip())}; see what that one said; go on with "
-            f"--resume, or let torchrun do so: {RESTARTING}"
+            f"{option('resume', True)}, or let torchrun do so: {RESTARTING}"
         ) from error
     dist.destroy_process_group()  # not after an error: the others may be waiting in an exchange, and torchrun ends them
 

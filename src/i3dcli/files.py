@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .errors import DatasetError, I3DError
-from .text import csv_text, shown
+from .text import csv_text, option, shown
 
 LOCK = ".i3d.lock"
 LAST_MOMENTS = 0.2  # seconds in which a process that is just ending lets go of a lock
@@ -155,10 +155,11 @@ def held(folder: Path) -> Iterator[None]:
             ours = stack.enter_context(locked_by_file(folder / LOCK))
         except OSError as error:
             reason = error.strerror or error
-            raise I3DError(f"cannot write: {shown(folder / LOCK)}: {reason}; choose another --out") from error
+            raise I3DError(f"cannot write: {shown(folder / LOCK)}: {reason}; choose another {option('out')}") from error
         if not ours:
             raise I3DError(
-                f"in use: {shown(folder)}: another process is writing to it; wait for its end, or choose another --out"
+                f"in use: {shown(folder)}: another process is writing to it; wait for its end, or choose another "
+                f"{option('out')}"
             )
         yield
 
@@ -242,7 +243,9 @@ def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overw
     if any(os.path.realpath(path) == os.path.realpath(other) for other in others):
         raise I3DError(f"cannot write: {shown(path)}: it is what is read or written besides; give another name")
     if not overwrite and os.path.lexists(path):
-        raise I3DError(f"cannot write: {shown(path)}: a file is there; give another name, or --overwrite to replace it")
+        raise I3DError(
+            f"cannot write: {shown(path)}: a file is there; give another name, or {option('overwrite', True)} to replace it"
+        )
     if folder.exists() and not folder.is_dir():
         raise I3DError(f"cannot write: {shown(path)}: {shown(folder)} is a file; give another name")
     if not folder.is_dir():
@@ -257,6 +260,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = "it is a file" if path.is_file() else error.strerror
-        raise I3DError(f"cannot write: {shown(path)}: {reason}; give another --out") from error
+        raise I3DError(f"cannot write: {shown(path)}: {reason}; give another {option('out')}") from error
     if not os.access(path, os.W_OK):
-        raise I3DError(f"cannot write: {shown(path)}: the folder is not writable; give another --out")
+        raise I3DError(f"cannot write: {shown(path)}: the folder is not writable; give another {option('out')}")

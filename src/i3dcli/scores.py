@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .defaults import STREAMS
 from .errors import DatasetError
 from .files import atomic_write, check_is_file
-from .text import counted, shown
+from .text import command, counted, shown
 
 UNREADABLE = (  # what numpy raises for files that are no .npz, or claim more than is in them
     *(ValueError, TypeError, AttributeError, EOFError, NotImplementedError, MemoryError),
@@ -42,15 +42,15 @@ def write_scores(path: str | Path, scores: Scores, *, overwrite: bool = True) ->
 
 def read_scores(path: str | Path) -> Scores:
     """What `write_scores` wrote. Raises DatasetError for any other file."""
-    check_is_file(path, what="scores", advice="give a file of i3d eval")
+    check_is_file(path, what="scores", advice=f"give a file of {command('eval')}")
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
-        raise DatasetError(f"cannot read scores: {shown(path)}: {error.strerror}; give a file of i3d eval") from error
+        raise DatasetError(f"cannot read scores: {shown(path)}: {error.strerror}; give a file of {command('eval')}") from error
     except UNREADABLE as error:
         raise DatasetError(
-            f"no scores: {shown(path)}: it is no .npz of numbers, or damaged; give a file of i3d eval"
+            f"no scores: {shown(path)}: it is no .npz of numbers, or damaged; give a file of {command('eval')}"
         ) from error
     logits = {stream: arrays[stream] for stream in STREAMS if stream in arrays}
     if "paths" not in arrays or "classes" not in arrays or not logits:

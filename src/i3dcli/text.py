@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,47 @@ MOST_MARKS = 4  # accents on one letter; more are drawn over the lines above and
 FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # signs of no ink that count as printable
 # Spreadsheets take a text for a formula that begins so, or with the wide forms of East Asia; OWASP, "CSV Injection".
 FORMULAS = tuple("=+-@\t\r\n＝＋－＠")
+
+
+class Wording:
+    """How advice names the options and commands of this package: as Python does, or as the command line does."""
+
+    for_the_command_line = False
+
+
+@contextlib.contextmanager
+def worded_for_the_command_line() -> Iterator[None]:
+    """Within the block, advice names options and commands as the command line does."""
+    before, Wording.for_the_command_line = Wording.for_the_command_line, True
+    try:
+        yield
+    finally:
+        Wording.for_the_command_line = before
+
+
+def option(name: str, value: object = None) -> str:
+    """An option, by its name in Python, as whoever reads the advice gives it: `overwrite=True`, or `--overwrite`.
+
+    Without a value it is the name alone, as in "lower batch_size" and "lower --batch-size".
+    """
+    if Wording.for_the_command_line:
+        given = f"--{name.replace('_', '-')}"
+        if value is None or value is True:
+            return given
+        return f"{given} {value:g}" if isinstance(value, float) else f"{given} {value}"
+    return name if value is None else f"{name}={value!r}"
+
+
+def command(name: str) -> str:
+    """A command as whoever reads the advice calls it: `i3dcli.extract_flow`, or `i3d extract-flow`."""
+    if Wording.for_the_command_line:
+        return f"i3d {name}"
+    return {
+        "extract-flow": "i3dcli.extract_flow",
+        "eval": "i3dcli.evaluate",
+        "inflate": "i3dcli.inflate_googlenet",
+        "train": "i3dcli.train",
+    }[name]
 
 
 def as_unicode(path: str | Path) -> str:

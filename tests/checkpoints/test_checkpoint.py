@@ -14,6 +14,8 @@ from i3dcli import I3D, CheckpointError, load_checkpoint, save_checkpoint
 from i3dcli.defaults import TVL1
 from i3dcli.models.preprocessing import Preprocessing
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 
 def hassony2_key(key):
     """piergiaj's key in hassony2's layout, written from his side to check ours."""

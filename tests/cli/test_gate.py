@@ -203,7 +203,7 @@ def listing(monkeypatch, error):
     def failing():
         raise error
 
-    monkeypatch.setattr(zoo, "as_table", failing)
+    monkeypatch.setattr(zoo, "models_table", failing)
     return CliRunner().invoke(main, ["predict", "--list-models"])
 
 

@@ -11,6 +11,8 @@ from i3dcli.class_names import read_class_names
 from i3dcli.data.dataset import READERS, load_dataset, report_absent, report_missing, scored_part, with_validation
 from i3dcli.defaults import DATASET_FORMATS
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 
 @pytest.fixture(autouse=True)
 def in_the_folder_of_the_test(tmp_path, monkeypatch):

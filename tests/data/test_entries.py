@@ -16,6 +16,8 @@ from i3dcli.data.entries import parse_entry
 from i3dcli.video.find import find_videos
 from i3dcli.video.reader import Video
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 
 def folders(root, *names):
     """Folders of one picture each, as lists of frames name them."""

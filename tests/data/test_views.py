@@ -16,6 +16,8 @@ from i3dcli.models.preprocessing import Preprocessing
 from i3dcli.prediction.two_stream import TwoStream
 from i3dcli.video.reader import Video
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 SMALL = Preprocessing(short_side=32, crop=32, clip_len=16)
 
 

@@ -20,7 +20,7 @@ from i3dcli import DatasetError, save_checkpoint
 from i3dcli.cli.main import main
 from i3dcli.data.chosen import video_numbers
 from i3dcli.data.dataset import load_dataset
-from i3dcli.evaluation.evaluate import evaluate
+from i3dcli.evaluation.evaluate import evaluate_model
 from i3dcli.evaluation.findings import assess, evaluation_table
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.metrics import mcnemar, wilson
@@ -215,9 +215,12 @@ def test_clips_and_stored_flow_are_options(split, weights, quick_model, tmp_path
     np.testing.assert_allclose(scores.logits["flow"], [p.flow_logits for p in expected], atol=0.01)
 
 
-def test_the_python_api_gives_the_same(quick_model, split, done):
-    evaluation = evaluate(quick_model, load_dataset(split.path))
+def test_the_python_api_gives_the_same(quick, quick_model, split, done, tmp_path):
+    evaluation = evaluate_model(quick_model, load_dataset(split.path))
     assert evaluation_table(evaluation) + "\n" == done[0].stdout and evaluation.total == 6
+    evaluation = i3dcli.evaluate(split.path, rgb=str(quick["rgb"]), flow=str(quick["flow"]), device="cpu", out=str(tmp_path))
+    assert evaluation_table(evaluation) + "\n" == done[0].stdout
+    assert (tmp_path / "metrics.json").read_bytes() == (done[1] / "metrics.json").read_bytes()
 
 
 # Names of classes

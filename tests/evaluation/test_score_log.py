@@ -11,6 +11,8 @@ from i3dcli import I3DError
 from i3dcli.distributed import ALONE, Group
 from i3dcli.evaluation.score_log import ScoreLog
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 ROWS = {"rgb": np.float32([0.1, -2.5e-8, 3e30]), "flow": np.float32([1, 2, 3])}
 
 

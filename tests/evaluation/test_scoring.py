@@ -23,6 +23,8 @@ from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.prediction.predict import predict_videos
 from i3dcli.prediction.two_stream import MeanLogits
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 NAMES = tuple(f"action {i}" for i in range(10))
 
 

@@ -24,6 +24,8 @@ from i3dcli.flow import tvl1 as module
 from i3dcli.flow.compute import FlowMethod
 from i3dcli.flow.tvl1 import tvl1, tvl1_stream
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 Frame = NDArray[np.uint8]
 Flow = NDArray[np.float32]
 HEIGHT, WIDTH = 97, 131  # odd, so that every level of the pyramid is rounded

@@ -9,6 +9,8 @@ from i3dcli import CheckpointError, DatasetError, VideoError, VideoWarning
 from i3dcli.data.dataset import Sample
 from i3dcli.evaluation.scoring import score_samples
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory):

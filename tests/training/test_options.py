@@ -7,6 +7,8 @@ from i3dcli.cli.main import main
 from i3dcli.cli.train import TRAIN_OPTIONS
 from i3dcli.training.options import CLIPS_PER_STEP, RECIPES, TrainOptions, changed_options, learning_rate, with_recipe
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 
 def rates(options, steps, num_steps=100):
     return [learning_rate(options, step, num_steps=num_steps) for step in steps]

@@ -20,6 +20,8 @@ from i3dcli.training.options import BEFORE, TrainOptions
 from i3dcli.training.run_folder import Progress, RunFolder, log_csv
 from i3dcli.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 OPTIONS = TrainOptions(train="videos", dropout=0.0)
 CPU = torch.device("cpu")
 

@@ -584,7 +584,7 @@ def test_weights_keep_how_their_flow_was_made_and_predict_computes_it_so(motions
     ("arguments", "text"),
     [
         ((), "Missing argument 'TRAIN', the training videos."),
-        (("v", "--stream", "flow"), "--stream flow needs --flow-dir DIR, which extract-flow writes."),
+        (("v", "--stream", "flow"), "--stream flow needs --flow-dir DIR, which i3d extract-flow writes."),
         (("v", "--flow-dir", "flow"), "--flow-dir is for --stream flow."),
         (("v", "--schedule", "step"), "--schedule step needs --lr-steps STEP:LR,..."),
         (("v", "--lr-steps", "5:0.1"), "--lr-steps is for --schedule step."),

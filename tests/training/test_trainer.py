@@ -14,6 +14,8 @@ from i3dcli.training.clip_loader import Batch
 from i3dcli.training.options import TrainOptions
 from i3dcli.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 NAMES = [name for name, _ in LAYERS]
 
 

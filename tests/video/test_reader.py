@@ -12,6 +12,8 @@ from i3dcli.video.reader import Video, scaled_rgb, scaled_size
 from i3dcli.video.seeking import NoEntryError
 from i3dcli.video.writer import VideoWriter
 
+pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
+
 LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
 
 

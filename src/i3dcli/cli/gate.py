@@ -17,7 +17,7 @@ import click
 
 from ..errors import I3DError, is_missing, memory_errors
 from ..stopping import Interrupted, ended_by_signals
-from ..text import shown
+from ..text import shown, worded_for_the_command_line
 
 NAMED = 20  # missing videos, each with a line of its own
 MEMORY_ADVICE = "look at smaller pictures or fewer frames at once, or end other programs"
@@ -72,7 +72,7 @@ class ErrorGate(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         prepare_streams()
-        with ended_by_signals():
+        with ended_by_signals(), worded_for_the_command_line():
             return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:

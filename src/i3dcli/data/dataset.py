@@ -13,7 +13,7 @@ from ..defaults import DATASET_FORMATS
 from ..errors import DatasetError
 from ..file_names import is_debris
 from ..files import check_is_file
-from ..text import counted, shown, shown_class
+from ..text import counted, option, shown, shown_class
 from ..video import without_suffix
 from .folders_and_lists import ClassIds, LabelledPath, Request, Source, is_list, read_folder, read_list, subfolders
 from .official_splits import (
@@ -121,12 +121,12 @@ def load_dataset(
             f"unknown format: {shown(path)}: got {shown(format)!r}, expected auto or one of {', '.join(DATASET_FORMATS)}"
         )
     unused = {
-        "--first-label": first_label is not None and format != "list",
-        "--root": root is not None and format == "folder",
-        "--split": split != 1 and format not in ("ucf101", "hmdb51"),
+        option("first_label"): first_label is not None and format != "list",
+        option("root"): root is not None and format == "folder",
+        option("split"): split != 1 and format not in ("ucf101", "hmdb51"),
     }
-    for option in (option for option, is_unused in unused.items() if is_unused):
-        raise DatasetError(f"option without use: {shown(path)}: got {option}, but this is read as {format}; leave it out")
+    for name in (name for name, is_unused in unused.items() if is_unused):
+        raise DatasetError(f"option without use: {shown(path)}: got {name}, but this is read as {format}; leave it out")
     source = READERS[format].read(Request(path, split, Path(root) if root else None, names, first_label, detected))
     rows = {part: rows for part, rows in source.parts.items() if part != "test" or "val" not in source.parts}
     rows = rows or {"train": []}
@@ -178,7 +178,8 @@ def samples(part: str, rows: list[LabelledPath], source: Source, path: Path) -> 
         cause = "a backslash is no separator here, write / and " if windows else ""
         raise DatasetError(
             f"no video on disk: {shown(path)}: none of the {len(rows)} {part} videos is there, the first would be "
-            f"{shown(rows[0].path)}; {cause}give the folder that the videos lie in, not {shown(source.root)}, with --root"
+            f"{shown(rows[0].path)}; {cause}give the folder that the videos lie in, not {shown(source.root)}, with "
+            f"{option('root')}"
         )
     kept: dict[str, Sample] = {}
     root = os.path.abspath(source.root)
@@ -278,7 +279,7 @@ def report_missing(dataset: Dataset, note: Callable[[str], None], *, strict: boo
         return
     text = f"{counted(len(dataset.missing), 'video')} missing: {first_of(dataset.missing)}"
     if strict:
-        raise DatasetError(f"{text}: expected all that are listed; leave --strict out to go on without them")
+        raise DatasetError(f"{text}: expected all that are listed; leave {option('strict', True)} out to go on without them")
     note(f"Note: {text}; left out")
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..class_names import read_class_names
 from ..errors import DatasetError
 from ..file_names import VIDEO_SUFFIXES, is_passed_over
-from ..text import counted, shown
+from ..text import counted, option, shown
 from ..video import raise_unreadable, videos_below
 from .entries import Listed, on_disk, read_entries, with_labels
 
@@ -81,7 +81,7 @@ class ClassIds:
             some = ", ".join([*map(shown, self.names[:3]), *["…"] * (len(self.names) > 3)])
             raise DatasetError(
                 f"unknown class: {shown(self.where)}: got {shown(name[:200])!r}, expected one of {len(self.names)}: {some}; "
-                "mend the name, or give all classes with --classes"
+                f"mend the name, or give all classes with {option('classes')}"
             )
         return found
 
@@ -173,7 +173,7 @@ def read_list(request: Request) -> Source:
     files = lists_of(request.path)
     named = [request.folder / name for name in NAMES_FILES if (request.folder / name).is_file()]
     names = request.classes or (read_class_names(named[0]) if named else ())
-    advice = "mend the line, or name what the file is with --format" if request.detected else "mend the line"
+    advice = f"mend the line, or name what the file is with {option('format')}" if request.detected else "mend the line"
     root = request.root or request.folder
     listed = [(part, on_disk(entry, root)) for part, file in files.items() for entry in read_entries(file, advice)]
     labels = with_labels([item for _, item in listed])
@@ -185,7 +185,8 @@ def read_list(request: Request) -> Source:
         known = f" for {counted(len(names), 'class')}" if names else ""
         raise DatasetError(
             f"labels start at 1: {shown(request.path)}: got 1 to {max(ids)}{known}, "
-            "expected ids from 0; give --first-label 1, or --first-label 0 where class 0 just has no video"
+            f"expected ids from 0; give {option('first_label', 1)}, or {option('first_label', 0)} where class 0 just has "
+            "no video"
         )
     first = first or 0
     has_names = bool(names)
@@ -205,7 +206,7 @@ def untold(request: Request, item: Listed, root: Path) -> DatasetError:
     return DatasetError(
         f"no video on disk: {shown(request.path)}: line {item.entry.number}: in {shown(item.entry.name)!r} {shown(numbers)!r} "
         f"the first number is a label of a video, or the count of frames of a folder, and nothing is at {shown(item.path)}; "
-        f"give the folder that the videos lie in, not {shown(root)}, with --root"
+        f"give the folder that the videos lie in, not {shown(root)}, with {option('root')}"
     )
 
 
@@ -213,7 +214,7 @@ def check_ids(labels: Iterable[int], first: int, count: int, file: Path, where: 
     """Raise DatasetError unless all labels are ids of `count` classes that start at `first`; `where` they are in the file."""
     for label in labels:
         if label < first:
-            advice = "take unlabelled videos out" if label < 0 else "leave --first-label out"
+            advice = "take unlabelled videos out" if label < 0 else f"leave {option('first_label')} out"
             raise DatasetError(
                 f"label too small: {shown(file)}: {shown(where)}: got {label}, expected {first} or more; {advice}"
             )
@@ -221,5 +222,5 @@ def check_ids(labels: Iterable[int], first: int, count: int, file: Path, where: 
             raise DatasetError(
                 f"label too large: {shown(file)}: {shown(where)}: got {label}, "
                 f"expected {first} to {first + count - 1} for {counted(count, 'class')}; mend the label, or name all "
-                "classes with --classes"
+                f"classes with {option('classes')}"
             )

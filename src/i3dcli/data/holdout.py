@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..defaults import TEST_PART
 from ..errors import DatasetError
-from ..text import counted, shown
+from ..text import counted, option, shown
 from .dataset import Dataset, Sample
 
 FRACTION = 0.1  # of the training videos, where the source has no other part than a test list
@@ -39,7 +39,9 @@ def for_training(
     if share and not val:
         got = f"{counted(len(dataset.train), 'training video')} of {dataset.format}: each class has one recording only"
         if fraction is not None:
-            raise DatasetError(f"nothing to hold out: --val-fraction {share:g}: got {got}; leave it out, or give --val")
+            raise DatasetError(
+                f"nothing to hold out: {option('val_fraction', share)}: got {got}; leave it out, or give {option('val')}"
+            )
         note(f"Note: no validation, as nothing can be held out: {got}")
     notes = ["val held out of train"] * bool(val) + ["test part not looked at"] * has_test
     return replace(dataset, train=train, eval=val, eval_part="val", missing_eval=(), notes=(*dataset.notes, *notes))

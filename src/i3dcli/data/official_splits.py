@@ -15,7 +15,7 @@ from ..class_names import read_class_names
 from ..errors import DatasetError
 from ..file_names import VIDEO_SUFFIXES, is_debris, is_passed_over
 from ..lines import decoded, read_lines, read_text
-from ..text import shown
+from ..text import option, shown
 from ..video import FLOW_SIDECAR, as_on_disk
 from .folders_and_lists import PARTS, ClassIds, LabelledPath, Request, Source, check_ids, lists_of, part_files, same_name
 
@@ -53,7 +53,7 @@ def split_number(request: Request) -> int:
     match = re.search(r"(\d)\.txt$", request.path.name)
     split = int(match[1]) if match and request.path.is_file() else request.split
     if split not in (1, 2, 3):
-        raise DatasetError(f"unknown split: {shown(request.path)}: got {split}, expected 1, 2 or 3; give --split 1")
+        raise DatasetError(f"unknown split: {shown(request.path)}: got {split}, expected 1, 2 or 3; give {option('split', 1)}")
     return split
 
 
@@ -85,7 +85,7 @@ def read_ucf101(request: Request, format: str = "ucf101") -> Source:
     if not files:
         raise DatasetError(
             f"no such split: {shown(folder)}: expected trainlist0{split}.txt and testlist0{split}.txt; "
-            "give --split with one there"
+            f"give {option('split')} with one there"
         )
     names = request.classes or read_class_names(folder / "classInd.txt")
     ids = ClassIds(names, folder)

@@ -17,7 +17,7 @@ from ..defaults import ARCHITECTURE
 from ..errors import VideoError
 from ..flow import FlowMethod, FlowReader, Frame, Moment, without_flow
 from ..models import ARCHITECTURES, Preprocessing
-from ..text import counted, shown
+from ..text import counted, option, shown
 from ..video import Video
 from .clips import as_clip, centre_crop, looped, sliding, windows
 
@@ -209,7 +209,7 @@ class Views:
         """Frames or flows as one clip (1,C,T,H,W), looped where they are too few for the network; VideoError for none."""
         if not items:
             got = f"got 1 frame at {self.source.fps:g} fps, expected at least 2"
-            remedy = "use --stream rgb" if "rgb" in self.trained else "give a longer video"
+            remedy = f"use {option('stream', 'rgb')}" if "rgb" in self.trained else "give a longer video"
             raise VideoError(f"too short for flow: {shown(self.path)}: {got}; {remedy}")
         shortest = self.architecture.min_clip_len
         return as_clip(stream, looped(items, shortest=shortest), bound=self.trained[stream].flow_bound)[None]

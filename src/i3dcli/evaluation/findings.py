@@ -13,7 +13,7 @@ from ..defaults import STREAMS
 from ..errors import DatasetError
 from ..metrics import Metrics, MultiLabelMetrics, Paired, fuse, mcnemar, mean_over_splits, measure, measure_multi_label, rank
 from ..scores import Scores
-from ..text import counted
+from ..text import command, counted, option
 from .report import NAMES, mcnemar_sentence
 from .scoring import ScoringFailure
 
@@ -56,7 +56,7 @@ class Evaluation:
 def assess(scores: Scores, *, weights: tuple[float, float] = (1, 1)) -> Findings:
     """Measure each stream and, where both are there, the weighted mean of their logits. Raises DatasetError without labels."""
     if scores.labels is None:
-        raise DatasetError("scores without labels: nothing to compare them with; make them with i3d eval")
+        raise DatasetError(f"scores without labels: nothing to compare them with; make them with {command('eval')}")
     for stream, rows in scores.logits.items():
         if broken := np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist():
             raise DatasetError(
@@ -87,7 +87,7 @@ def assess(scores: Scores, *, weights: tuple[float, float] = (1, 1)) -> Findings
 def sweep(scores: Scores) -> list[tuple[float, Measured]]:
     """The metrics of the fused logits for weights of flow from 0 to 1 in tenths; of RGB it is the rest. Raises DatasetError."""
     if len(scores.logits) < len(STREAMS):
-        raise DatasetError("nothing to fuse: --sweep-fusion: got one stream, expected the scores of both")
+        raise DatasetError(f"nothing to fuse: {option('sweep_fusion')}: got one stream, expected the scores of both")
     return [(w / 10, assess(scores, weights=(1 - w / 10, w / 10)).measured[FUSED]) for w in range(11)]
 
 

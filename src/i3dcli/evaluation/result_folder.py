@@ -10,7 +10,7 @@ from pathlib import Path
 from ..distributed import Group
 from ..errors import I3DError
 from ..files import held, make_folder
-from ..text import shown
+from ..text import option, shown
 from .score_log import METRICS, has_record, log_files
 
 RESULTS = (METRICS, "scores.npz", "per_class.csv", "confusion.csv", "report.html")
@@ -52,5 +52,5 @@ def check_results(folder: Path, *, recorded: bool) -> None:
     if found and not recorded and not (found == [METRICS] and is_mean(folder / METRICS)):
         raise I3DError(
             f"files are there: {shown(folder)}: got {', '.join(found)}, which are of no evaluation to go on with; "
-            "choose another --out, or --overwrite to replace them"
+            f"choose another {option('out')}, or {option('overwrite', True)} to replace them"
         )

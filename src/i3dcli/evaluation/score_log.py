@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..distributed import Group
 from ..errors import I3DError
 from ..files import make_folder
-from ..text import shown
+from ..text import option, shown
 
 Logits = dict[str, NDArray[np.float32]]
 METRICS = "metrics.json"  # which an evaluation writes when it has come to its end
@@ -44,7 +44,7 @@ def records(out: Path) -> Iterator[dict[str, Any]]:
                         if isinstance(record, dict):
                             yield record
         except OSError as error:
-            raise I3DError(f"cannot read: {shown(path)}: {error.strerror}; choose another --out") from error
+            raise I3DError(f"cannot read: {shown(path)}: {error.strerror}; choose another {option('out')}") from error
 
 
 class ScoreLog:
@@ -73,11 +73,12 @@ class ScoreLog:
             if "fingerprint" in record and record["fingerprint"] != self.fingerprint:
                 raise I3DError(
                     f"scores of another making: {shown(self.out)}: they were computed with other weights, flow or "
-                    "protocol; choose another --out, or --overwrite them"
+                    f"protocol; choose another {option('out')}, or {option('overwrite', True)} them"
                 )
             if finished and record.get("videos", self.videos) != self.videos:
                 raise I3DError(
-                    f"results of other videos: {shown(self.out)}: they would be replaced; choose another --out, or --overwrite "
+                    f"results of other videos: {shown(self.out)}: they would be replaced; choose another {option('out')}, "
+                    f"or {option('overwrite', True)} "
                     "them"
                 )
             if "video" in record:
@@ -107,7 +108,7 @@ class ScoreLog:
         try:
             self.file = open(self.path, "a", encoding="utf-8")
         except OSError as error:
-            raise I3DError(f"cannot write: {shown(self.path)}: {error.strerror}; choose another --out") from error
+            raise I3DError(f"cannot write: {shown(self.path)}: {error.strerror}; choose another {option('out')}") from error
         if self.file.tell():
             self.file.write("\n")  # ends a line that was cut off
         videos = {} if self.videos is None else {"videos": self.videos}

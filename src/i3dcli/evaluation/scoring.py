@@ -20,7 +20,7 @@ from ..errors import DatasetError
 from ..flow import FlowFolder
 from ..prediction import TwoStream, predict_videos
 from ..scores import Scores
-from ..text import counted, shown
+from ..text import command, counted, option, shown
 from ..video import source_bytes
 from .score_log import Logits, ScoreLog
 
@@ -156,7 +156,7 @@ def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
     if stored is not None and not any(stored.holds(sample.key, sample.path) for sample in samples):
         raise DatasetError(
             f"no flow: {shown(stored.path)}: none of the {len(samples)} videos has any there, that of the first would be in "
-            f"{shown(samples[0].key)}; make it with i3d extract-flow, or leave --flow-dir out"
+            f"{shown(samples[0].key)}; make it with {command('extract-flow')}, or leave {option('flow_dir')} out"
         )
 
 

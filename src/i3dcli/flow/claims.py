@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import I3DError, VideoError
 from ..files import locked
-from ..text import shown
+from ..text import option, shown
 from ..video import FLOW_SIDECAR, Found
 from .formats import flow_names, frame_name
 from .places import Place, candidates, lies_where, made_from
@@ -66,7 +66,7 @@ class Claims:
         if folder is None:
             raise VideoError(
                 f"no place for flow: {shown(found.path)}: {shown(self.out / places[-1])} is there and no flow of it; "
-                "move it away, or choose another --out"
+                f"move it away, or choose another {option('out')}"
             )
         return Path(os.path.realpath(folder)) if folder.is_symlink() else folder  # a link stays one
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..defaults import FLOW_ALGORITHM, FLOW_ALGORITHMS, TVL1
 from ..errors import CheckpointError, memory_errors
-from ..text import shown
+from ..text import command, option, shown
 from ..threads import prefetch, threaded_map
 
 Frame = NDArray[np.uint8]  # (H,W,3) RGB
@@ -74,7 +74,7 @@ class FlowMethod:
             known = ", ".join(FLOW_ALGORITHMS)
             raise CheckpointError(
                 f"unknown flow: {shown(self.algorithm)}: the weights want it, expected one of {known}; give it stored, with "
-                "--flow-dir"
+                f"{option('flow_dir')}"
             )
         return within_memory(threaded_map(QUICK[self.algorithm], pairwise(greys), threads=self.threads))
 
@@ -94,7 +94,9 @@ class FlowMethod:
 
 def within_memory(flows: Iterator[Flow]) -> Iterator[Flow]:
     """The flows; raises I3DError where memory runs out."""
-    with memory_errors("compute flow with i3d extract-flow at a lower --short-side or with fewer --threads"):
+    with memory_errors(
+        f"compute flow with {command('extract-flow')} at a lower {option('short_side')} or with fewer {option('threads')}"
+    ):
         yield from flows
 
 
@@ -114,7 +116,7 @@ def cuda_stream(greys: Iterable[Grey], params: TVL1, *, device: str) -> Iterator
 
     def flows() -> Iterator[NDArray[np.float32]]:
         for batch in prefetch(batches(), depth=0):
-            with memory_errors("lower --short-side, or use --device cpu"):
+            with memory_errors(f"lower {option('short_side')}, or use {option('device', 'cpu')}"):
                 flow = tvl1_frames(torch.from_numpy(batch).to(device), params).cpu().numpy()
             yield flow
 

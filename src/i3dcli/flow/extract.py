@@ -22,7 +22,7 @@ from ..defaults import FLOW_FORMATS, JPEG_QUALITY, FlowRecipe
 from ..distributed import choose_device, own_device
 from ..errors import DatasetError, I3DError, VideoError
 from ..files import make_folder
-from ..text import shown
+from ..text import option, shown
 from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
 from .claims import Claims, check_replaceable, is_flow
 from .compute import FlowMethod
@@ -114,7 +114,9 @@ def extract_videos(
     out = Path(out)
     make_folder(out)
     if is_flow(out):
-        raise I3DError(f"cannot write: {shown(out)}: it is the flow of one video; give the folder above it, or another --out")
+        raise I3DError(
+            f"cannot write: {shown(out)}: it is the flow of one video; give the folder above it, or another {option('out')}"
+        )
     videos, unnamed = find_all(inputs)
     claims = Claims(out, frozenset(path_hash(found.path) for found in videos))
     allowed = places(videos)
@@ -169,9 +171,14 @@ def flow_device(name: str) -> str:
     device = own_device(choose_device(name))
     if device.type == "cuda":
         if find_spec("triton") is None:
-            raise I3DError(f"no Triton: --device {name}: TV-L1's CUDA kernels need it; pip install triton, or use --device cpu")
+            raise I3DError(
+                f"no Triton: {option('device', name)}: TV-L1's CUDA kernels need it; pip install triton, or use "
+                f"{option('device', 'cpu')}"
+            )
         if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
-            raise I3DError(f"no C compiler: --device {name}: Triton needs one; install gcc, or use --device cpu")
+            raise I3DError(
+                f"no C compiler: {option('device', name)}: Triton needs one; install gcc, or use {option('device', 'cpu')}"
+            )
     return str(device)
 
 
@@ -207,11 +214,14 @@ def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
     asked = json.loads(json.dumps(options.record()))  # as it would be read back
     if not made_from(there, found.path):
         what = of_another_video(folder, there, found.path)
-        raise VideoError(f"{what}; choose another --out, or --overwrite if the video has changed")
+        raise VideoError(f"{what}; choose another {option('out')}, or {option('overwrite', True)} if the video has changed")
     differing = sorted(key for key in asked if there.get(key) != asked[key] and key not in options.unimportant(there))
     if differing:
         what = ", ".join(f"{key} {shown(str(there.get(key)))} there, {shown(str(asked[key]))} asked" for key in differing)
-        raise DatasetError(f"flow of other making: {shown(folder)}: {what}; use --overwrite to redo it, or another --out")
+        raise DatasetError(
+            f"flow of other making: {shown(folder)}: {what}; use {option('overwrite', True)} to redo it, or another "
+            f"{option('out')}"
+        )
     return True
 
 

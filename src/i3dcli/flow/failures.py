@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import I3DError
 from ..files import atomic_write, locked
-from ..text import shown
+from ..text import option, shown
 
 SEARCHED_LINES = 1000  # of a record of failures for one that is; others may be cut off
 
@@ -46,7 +46,7 @@ class Failures:
             return []
         except OSError as error:
             raise I3DError(
-                f"cannot read: {shown(self.path)}: {error.strerror}; move it away, or choose another --out"
+                f"cannot read: {shown(self.path)}: {error.strerror}; move it away, or choose another {option('out')}"
             ) from error
 
     def _replace(self, before: list[str], lines: list[str]) -> None:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..defaults import JPEG_QUALITY, RANGES, TVL1, FlowRecipe
 from ..errors import DatasetError, VideoError
-from ..text import briefly, counted, shown
+from ..text import briefly, command, counted, option, shown
 from ..threads import available_cores
 from ..video import FLOW_SIDECAR as SIDECAR
 from ..video import source_bytes
@@ -276,11 +276,13 @@ class FlowFolder:
         """
         flow = FlowReader(self.find(key, video))
         if not made_from(flow.sidecar, video, count_pictures=False):
-            raise VideoError(f"{of_another_video(flow.folder, flow.sidecar, video)}; extract it again with --overwrite")
+            raise VideoError(
+                f"{of_another_video(flow.folder, flow.sidecar, video)}; extract it again with {option('overwrite', True)}"
+            )
         if not self.any_flow and (differing := self.differences(flow)):
             raise DatasetError(
                 f"flow of another making: {shown(flow.folder)}: {'; '.join(differing)}; extract it as the weights want it, or "
-                "take it as it is with --any-flow"
+                f"take it as it is with {option('any_flow', True)}"
             )
         return flow
 
@@ -296,8 +298,9 @@ class FlowFolder:
 
 def again(wanted: FlowRecipe) -> str:
     """What to do about flow that does not belong to the frames of a video."""
-    options = f"--fps {wanted.fps:g} --short-side {wanted.short_side} --bound {wanted.bound:g}"
-    return f"extract it again with {options} --overwrite"
+    given = {"fps": wanted.fps, "short_side": wanted.short_side, "bound": wanted.bound}
+    options = " ".join(option(name, value) for name, value in given.items())
+    return f"extract it again with {options} {option('overwrite', True)}"
 
 
 def of_another_video(folder: Path, sidecar: Mapping[str, Any], video: Path) -> str:
@@ -313,7 +316,7 @@ def read_sidecar(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / SIDECAR).read_text("utf-8"))
     except OSError as error:
-        raise VideoError(f"no flow: {shown(folder)}: no {SIDECAR} in it; make it with i3d extract-flow") from error
+        raise VideoError(f"no flow: {shown(folder)}: no {SIDECAR} in it; make it with {command('extract-flow')}") from error
     except ValueError as error:
         raise VideoError(
             f"damaged flow: {shown(folder)}: {SIDECAR} is no JSON; remove that folder and extract it again"

@@ -13,7 +13,7 @@ from ..data import FULL, Protocol, View, Views, Watcher
 from ..defaults import TOP_K
 from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
-from ..text import shown
+from ..text import option, shown
 from ..threads import prefetch
 from ..video import Found, find_videos
 from .annotate import FlowPictures, annotated
@@ -146,9 +146,14 @@ def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
     if timeline is None or (timeline.plot is None and timeline.annotate is None):
         return found
     if len(found) > 1:
-        raise DatasetError(f"several videos: {shown(name)}: got {len(found)}, expected one for --plot and --annotate; name one")
+        raise DatasetError(
+            f"several videos: {shown(name)}: got {len(found)}, expected one for {option('plot')} and {option('annotate')}; "
+            "name one"
+        )
     if timeline.annotate is not None and found[0].path.resolve() == Path(timeline.annotate).resolve():
-        raise DatasetError(f"cannot write: {shown(timeline.annotate)}: it is the video itself; give --annotate another name")
+        raise DatasetError(
+            f"cannot write: {shown(timeline.annotate)}: it is the video itself; give {option('annotate')} another name"
+        )
     return found
 
 

@@ -18,7 +18,7 @@ from ..defaults import STREAMS
 from ..errors import CheckpointError, VideoWarning, memory_errors
 from ..flow import FlowFolder, FlowReader
 from ..models import VideoNetwork
-from ..text import shown
+from ..text import option, shown
 from ..threads import prefetch
 from .prediction import Features, Prediction
 
@@ -119,7 +119,7 @@ class TwoStream:
 
         Raises I3DError out of memory.
         """
-        advice = f"use --device cpu, or look at fewer frames at once: got {len(view.frames)}"
+        advice = f"use {option('device', 'cpu')}, or look at fewer frames at once: got {len(view.frames)}"
         seen = {}
         with memory_errors(advice), exact_convolutions():
             for stream, clips in view.clips.items():

@@ -20,7 +20,7 @@ from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
 from ..models import Preprocessing
 from ..stopping import SIGNALS
-from ..text import shown
+from ..text import option, shown
 from ..video import Video
 
 MAX_TRIES = 32  # videos tried for one clip before giving up: so many unreadable ones in a row are no accident
@@ -161,7 +161,9 @@ class ClipDataset(Dataset[ClipItem]):
     def _flows(self, sample: Sample, rng: np.random.Generator | None, stored: FlowFolder) -> ClipFrames:
         flow = stored.open(sample.key, sample.path)
         if not len(flow):
-            raise VideoError(f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with --overwrite")
+            raise VideoError(
+                f"damaged flow: {shown(flow.folder)}: it holds none; extract it again with {option('overwrite', True)}"
+            )
         start = self._start(rng, len(flow))
         flows = [flow[i] for i in range(start, min(start + self.preprocessing.clip_len, len(flow)))]
         return start, flows, next(iter(stored.notes(flow)), None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..defaults import ARCHITECTURE, DROPOUT, TEST_PART
+from ..text import command, option
 
 SCHEDULES = ("cosine", "step", "plateau")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -111,17 +112,27 @@ def complaint(options: TrainOptions) -> str | None:
         (not options.train, "Missing argument 'TRAIN', the training videos."),
         (
             options.val is not None and isinstance(options.val_fraction, float),
-            "--val names the videos to validate on, and --val-fraction takes them from TRAIN; give one or the other.",
+            f"{option('val')} names the videos to validate on, and {option('val_fraction')} takes them from TRAIN; give "
+            "one or the other.",
         ),
-        (options.stream == "flow" and not options.flow_dir, "--stream flow needs --flow-dir DIR, which extract-flow writes."),
-        (options.stream == "rgb" and options.flow_dir, "--flow-dir is for --stream flow."),
+        (
+            options.stream == "flow" and not options.flow_dir,
+            f"{option('stream', 'flow')} needs {option('flow_dir', 'DIR')}, which {command('extract-flow')} writes.",
+        ),
+        (options.stream == "rgb" and options.flow_dir, f"{option('flow_dir')} is for {option('stream', 'flow')}."),
         (
             options.init and options.architecture != ARCHITECTURE,
-            "--architecture is for fresh weights; --init brings its own.",
+            f"{option('architecture')} is for fresh weights; {option('init')} brings its own.",
         ),
-        (options.init and options.width != TrainOptions.width, "--width is for fresh weights; --init brings its own."),
-        (options.schedule == "step" and not options.lr_steps, "--schedule step needs --lr-steps STEP:LR,..."),
-        (options.schedule != "step" and options.lr_steps, "--lr-steps is for --schedule step."),
+        (
+            options.init and options.width != TrainOptions.width,
+            f"{option('width')} is for fresh weights; {option('init')} brings its own.",
+        ),
+        (
+            options.schedule == "step" and not options.lr_steps,
+            f"{option('schedule', 'step')} needs {option('lr_steps', 'STEP:LR,...')}",
+        ),
+        (options.schedule != "step" and options.lr_steps, f"{option('lr_steps')} is for {option('schedule', 'step')}."),
     )
     return next((text for wrong, text in complaints if wrong), None)
 
@@ -137,7 +148,7 @@ def changed_options(now: TrainOptions, then: dict[str, Any]) -> list[str]:
     then = {**EARLIER, **then}
     pairs = [(field.name, then[field.name], getattr(now, field.name)) for field in fields(now)]
     return [
-        f"--{name.replace('_', '-')} {as_given(was)} then, {as_given(is_)} now"
+        f"{option(name)} {as_given(was)} then, {as_given(is_)} now"
         for name, was, is_ in pairs
         if as_given(was) != as_given(is_)
     ]

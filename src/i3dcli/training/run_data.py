@@ -19,7 +19,7 @@ from ..distributed import Group, cores_per_process
 from ..errors import DatasetError
 from ..flow import FlowFolder
 from ..models import Preprocessing
-from ..text import as_unicode, counted, shown
+from ..text import as_unicode, command, counted, option, shown
 from .clip_loader import Batch, ClipDataset, ClipItem, ClipSampler, end_workers, load_batches
 from .options import TrainOptions
 
@@ -59,7 +59,8 @@ class RunData:
         self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
         if options.schedule == "plateau" and not self.val:
             raise DatasetError(
-                f"no validation: --schedule plateau: {dataset.summary}; give --val or --val-fraction, or another --schedule"
+                f"no validation: {option('schedule', 'plateau')}: {dataset.summary}; give {option('val')} or "
+                f"{option('val_fraction')}, or another {option('schedule')}"
             )
         self.num_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
         self.loaders: list[DataLoader[ClipItem]] = []
@@ -75,7 +76,7 @@ class RunData:
         if without:
             text = (
                 f"no flow: {shown(stored.path)}: got none for {len(without)} of {len(samples)} videos, the first "
-                f"{shown(without[0].path)}; make it with i3d extract-flow"
+                f"{shown(without[0].path)}; make it with {command('extract-flow')}"
             )
             if self.options.strict or len(without) == len(samples):
                 raise DatasetError(text)
@@ -101,7 +102,7 @@ class RunData:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             raise DatasetError(
                 f"no flow of a class: {shown(str(self.options.flow_dir))}: got none for any training video of "
-                f"{shown(listed.classes[lost[0]])!r}{more}; make it with i3d extract-flow, or take the class out"
+                f"{shown(listed.classes[lost[0]])!r}{more}; make it with {command('extract-flow')}, or take the class out"
             )
         if not listed.multi_label and len(there) == 1:
             raise DatasetError(

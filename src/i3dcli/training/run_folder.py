@@ -21,7 +21,7 @@ from ..checkpoints import read_all, read_tensors, read_weights, save_checkpoint,
 from ..distributed import Group, restarted
 from ..errors import CheckpointError, I3DError, Malformed
 from ..files import held, make_folder, remove_leftovers, write_text
-from ..text import csv_text, shown
+from ..text import command, csv_text, option, shown
 from .curves import write_curves
 from .options import EARLIER, TrainOptions, changed_options
 from .trainer import Trainer
@@ -124,7 +124,8 @@ class RunFolder:
         begun = has_saved(self.path / CONFIG) is False  # killed before its first last.pt
         if found and not (self.last.exists() or begun):
             raise I3DError(
-                f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another --out"
+                f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another "
+                f"{option('out')}"
             )
 
     def _check(self, *, resume: bool) -> None:
@@ -134,9 +135,14 @@ class RunFolder:
         if there and not all(seen):
             raise I3DError(f"not on every machine: {shown(self.last)}: processes elsewhere do not see it; share the folder")
         if there and not (resume or again):
-            raise I3DError(f"a run is there: {shown(self.path)}: got its {LAST}; go on with --resume, or choose another --out")
+            raise I3DError(
+                f"a run is there: {shown(self.path)}: got its {LAST}; go on with {option('resume', True)}, or choose "
+                f"another {option('out')}"
+            )
         if resume and not there and not again:
-            raise I3DError(f"nothing to resume: {shown(self.path)}: no {LAST} in it; leave --resume out to start a run")
+            raise I3DError(
+                f"nothing to resume: {shown(self.path)}: no {LAST} in it; leave {option('resume', True)} out to start a run"
+            )
 
     @staticmethod
     def recorded_options(path: Path) -> TrainOptions:
@@ -151,7 +157,8 @@ class RunFolder:
             options["lr_steps"] = tuple((int(step), float(lr)) for step, lr in options.get("lr_steps", ()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
-                f"nothing to resume: {shown(path)}: no {CONFIG} of a run in it; leave --resume out to start a run"
+                f"nothing to resume: {shown(path)}: no {CONFIG} of a run in it; leave {option('resume', True)} out to "
+                "start a run"
             ) from error
         check_known(options, EARLIER, path / CONFIG, tool=tool)
         return TrainOptions(**{**EARLIER, **options})
@@ -168,7 +175,7 @@ class RunFolder:
         content = read_weights(self.last)
         training = content.get("training")
         if not is_state(training):
-            raise wrong(self.last, "a checkpoint without the state of a run", "the last.pt of i3d train")
+            raise wrong(self.last, "a checkpoint without the state of a run", f"the last.pt of {command('train')}")
         for part, known in (("options", EARLIER), ("progress", dataclasses.asdict(Progress()))):
             check_known(training[part], known, self.last, tool=content.get("tool"))
         try:
@@ -180,7 +187,9 @@ class RunFolder:
         except I3DError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, Malformed) as error:
-            raise wrong(self.last, "a state that no run leaves", "the last.pt of i3d train", "copy it again") from error
+            raise wrong(
+                self.last, "a state that no run leaves", f"the last.pt of {command('train')}", "copy it again"
+            ) from error
         self.in_events = len(progress.history)
         return progress
 
@@ -295,7 +304,8 @@ def check_known(record: Mapping[str, Any], known: Collection[str], path: Path, *
 
 def not_the_same_run(path: Path, changed: list[str]) -> I3DError:
     return I3DError(
-        f"not the same run: {shown(path)}: {'; '.join(changed)}; resume it with its own options, or start another with --init"
+        f"not the same run: {shown(path)}: {'; '.join(changed)}; resume it with its own options, or start another with "
+        f"{option('init')}"
     )
 
 

@@ -26,16 +26,22 @@ from ..distributed import choose_device, process_group
 from ..errors import DatasetError, I3DError, VideoError, memory_errors
 from ..flow import FlowFolder
 from ..metrics import measure, measure_multi_label
-from ..models import Preprocessing, VideoNetwork, create_model
+from ..models import Preprocessing, VideoNetwork, create_model, list_architectures
 from ..stopping import SIGNALS
-from ..text import counted, shown
+from ..text import counted, option, shown
 from .options import TrainOptions, changed_options, complaint, learning_rate, with_recipe
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, LogRow, Progress, RunFolder, not_the_same_run
-from .trainer import DIVERGED, Trainer
+from .trainer import Trainer, diverged
 
 SAVE_EVERY = 500  # steps between two last.pt, where an epoch is longer
-MEMORY_ADVICE = "lower --batch-size (with --accumulate for the same step), --clip-len, --crop, --width or --workers"
+
+
+def memory_advice() -> str:
+    """What to do where memory runs out."""
+    same_step = f"{option('batch_size')} (with {option('accumulate')} for the same step)"
+    others = ", ".join(option(name) for name in ("clip_len", "crop", "width"))
+    return f"lower {same_step}, {others} or {option('workers')}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def resumed_options(out: str | Path, given: dict[str, Any]) -> TrainOptions:
 def what_is_kept(out: str | Path) -> str:
     """What an interrupted run leaves behind, and how to go on."""
     last = Path(out) / LAST
-    return f"{shown(last)} is there; go on with --resume" if last.exists() else "no checkpoint was written yet"
+    return f"{shown(last)} is there; go on with {option('resume', True)}" if last.exists() else "no checkpoint was written yet"
 
 
 def result_line(result: TrainResult, out: str | Path) -> str:
@@ -142,7 +148,7 @@ def train_on(
     undisturbed. `note` gets lines for people. Raises DatasetError, CheckpointError, and I3DError for a loss that is
     not finite, for memory that runs out and for files that cannot be written.
     """
-    with process_group(choose_device(device)) as (group, chosen), memory_errors(MEMORY_ADVICE), stop_signals() as stop:
+    with process_group(choose_device(device)) as (group, chosen), memory_errors(memory_advice()), stop_signals() as stop:
         say = note if group.is_main_process else lambda text: None
         dataset = for_training(dataset, options.val_fraction, seed=options.seed, note=say)
         net = build_network(dataset, options, note=say)
@@ -234,10 +240,10 @@ def validate(trainer: Trainer, data: RunData) -> LogRow:
     if trainer.multi_label and not targets.any():
         raise DatasetError(
             f"nothing to validate on: {counted(len(logits), 'clip')}, from the middle of as many videos: got no labelled "
-            "action in any; give more videos, or a longer --clip-len"
+            f"action in any; give more videos, or a longer {option('clip_len')}"
         )
     if not logits.isfinite().all():
-        raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {DIVERGED}")
+        raise I3DError(f"predictions are not finite: validation: got NaN or infinity; {diverged()}")
     measured = (measure_multi_label if trainer.multi_label else measure)(logits.numpy(), targets.numpy())
     return {
         "val_loss": trainer.loss(logits, targets).item(),
@@ -249,6 +255,8 @@ def validate(trainer: Trainer, data: RunData) -> LogRow:
 def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> VideoNetwork:
     """The network to start from: fresh, or that of `init` with a new head where its classes are others."""
     num_classes = len(dataset.classes)
+    if options.architecture not in (known := list_architectures()):
+        raise I3DError(f"unknown architecture: {shown(options.architecture)}: expected one of {', '.join(known)}; give one")
     torch.manual_seed(options.seed)
     if options.init is None:
         net = create_model(options.architecture, num_classes=num_classes, stream=options.stream, width=options.width)
@@ -259,7 +267,7 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> Vid
             net.replace_head(num_classes)
     layers = [*net.layers()]
     if options.freeze_until not in (None, *layers):
-        raise I3DError(f"no such layer: --freeze-until {options.freeze_until}: expected one of {', '.join(layers)}")
+        raise I3DError(f"no such layer: {option('freeze_until', options.freeze_until)}: expected one of {', '.join(layers)}")
     for module in net.modules():
         if isinstance(module, nn.Dropout):
             module.p = options.dropout

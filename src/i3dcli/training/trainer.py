@@ -19,13 +19,17 @@ from ..data import as_input
 from ..distributed import Group
 from ..errors import I3DError
 from ..models import BN_MOMENTUM, VideoNetwork
-from ..text import shown
+from ..text import option, shown
 from .clip_loader import Batch
 from .options import TrainOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BN_WARMUP = 10  # steps
-DIVERGED = "lower --lr, or add --warmup or --clip-grad; last.pt is of an earlier step"
+
+
+def diverged() -> str:
+    """What to do about numbers that are none."""
+    return f"lower {option('lr')}, or add {option('warmup')} or {option('clip_grad')}; last.pt is of an earlier step"
 
 
 class Trainer:
@@ -47,10 +51,13 @@ class Trainer:
         compile: bool = False,
     ):
         if options.sync_bn and device.type == "cpu":
-            raise I3DError("no CUDA device: --sync-bn: torch synchronises batch norm on CUDA only; leave it out on a CPU")
+            raise I3DError(
+                f"no CUDA device: {option('sync_bn', True)}: torch synchronises batch norm on CUDA only; leave it out on a CPU"
+            )
         if options.precision != "fp32" and device.type == "cpu":
             raise I3DError(
-                f"no {options.precision} on a CPU: --precision {options.precision}: gradients of PyTorch's 3D convolutions are "
+                f"no {options.precision} on a CPU: {option('precision', options.precision)}: gradients of PyTorch's 3D "
+                "convolutions are "
                 "NaN there now and then; use fp32, or a CUDA device"
             )  # seen with torch 2.13: their backward pass reads memory that nothing was written to
         self.net = channels_last(net.to(device=device))
@@ -162,7 +169,7 @@ class Trainer:
         """Raise I3DError if a step left NaN or infinity in the network, which must not reach last.pt."""
         for name, tensor in self.net.state_dict().items():
             if not torch.isfinite(tensor).all():
-                raise I3DError(f"weights are not finite: after step {number}: got NaN or infinity in {name}; {DIVERGED}")
+                raise I3DError(f"weights are not finite: after step {number}: got NaN or infinity in {name}; {diverged()}")
 
     def state(self) -> dict[str, Any]:
         """What is needed besides the weights to go on exactly."""
@@ -223,6 +230,6 @@ def check_finite(loss: float, batch: Batch, number: int) -> float:
     if not math.isfinite(loss):
         raise I3DError(
             f"loss is not finite: step {number}: got {loss} from {', '.join(shown(path) for path in batch.paths)}; "
-            f"look at these videos, {DIVERGED}"
+            f"look at these videos, {diverged()}"
         )
     return loss

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..defaults import FPS, SHORT_SIDE
 from ..errors import VideoError, VideoWarning
-from ..text import shown
+from ..text import option, shown
 from .clock import timed
 from .containers import Clock, container_seconds, one_thread, open_container, packets, video_stream
 from .find import picture_paths
@@ -202,7 +202,7 @@ class Video:
         except (av.FFmpegError, MemoryError) as error:
             raise VideoError(
                 f"cannot scale video: {shown(self.path)}: got {frame.width}x{frame.height} pixels, {size[1]}x{size[0]} are too "
-                "many; lower --short-side"
+                f"many; lower {option('short_side')}"
             ) from error
 
     def _decode_pictures(self, pictures: Sequence[Path]) -> Iterator[av.VideoFrame]:
