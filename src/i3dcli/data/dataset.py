@@ -14,7 +14,7 @@ from ..errors import DatasetError
 from ..file_names import is_debris
 from ..files import check_is_file
 from ..text import counted, option, shown, shown_class
-from ..video import without_suffix
+from ..video import video_key
 from .folders_and_lists import ClassIds, LabelledPath, Request, Source, is_list, read_folder, read_list, subfolders
 from .official_splits import (
     is_charades,
@@ -189,7 +189,7 @@ def samples(part: str, rows: list[LabelledPath], source: Source, path: Path) -> 
                 f"no label: {shown(path)}: {shown(row.path)} has none and can neither be trained nor scored on; "
                 "give the file of a labelled part"
             )
-        sample = Sample(row.path, key_below(root, row.path), row.labels, row.spans)
+        sample = Sample(row.path, video_key(row.path, root, parts_elsewhere=2), row.labels, row.spans)
         other = kept.setdefault(file, sample)
         if other.labels == row.labels:
             continue
@@ -199,16 +199,6 @@ def samples(part: str, rows: list[LabelledPath], source: Source, path: Path) -> 
         new = tuple(label for label in row.labels if row.spans or label not in other.labels)
         kept[file] = replace(other, labels=other.labels + new, spans=other.spans + row.spans)
     return tuple(kept.values())
-
-
-def key_below(root: str, path: Path) -> Path:
-    """A video's path below the absolute `root` without suffix; of one that lies elsewhere the last two parts."""
-    absolute = os.path.abspath(path)
-    if absolute == root:
-        return Path()
-    inside = absolute.startswith(os.path.join(root, ""))
-    key = Path(absolute[len(os.path.join(root, "")) :]) if inside else Path(*Path(absolute).parts[-2:])
-    return without_suffix(key)
 
 
 def resolved(paths: Iterable[Path]) -> Iterator[str]:

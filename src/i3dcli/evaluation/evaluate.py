@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..class_names import read_classes
 from ..data import Dataset, Protocol, Sample, count_chosen, load_dataset, report_absent, report_missing, scored_part
-from ..defaults import FLOW_BOUND, TEST_CLIPS
+from ..defaults import TEST_CLIPS
 from ..distributed import ALONE, choose_device, process_group
-from ..errors import VideoError
 from ..files import check_writable, make_folder, write_text
-from ..flow import FlowMethod, flow_picture, jpeg
 from ..metrics import average_precision, class_accuracy, confusion, rank
 from ..prediction import TwoStream, load_model
-from ..scores import Scores, join, read_scores, write_scores
+from ..scores import join, read_scores, write_scores
 from ..text import counted, shown
-from ..video import Video
-from .findings import Evaluation, Findings, assess, chosen_sentences, comparisons, means_over_splits
-from .report import Mistake, Report, write_confusion, write_per_class, write_report
+from .findings import Evaluation, assess, chosen_sentences, comparisons, means_over_splits
+from .mistakes import worst_mistakes
+from .report import Report, write_confusion, write_per_class, write_report
 from .result_folder import RESULTS, result_folders
 from .score_log import METRICS
 from .scoring import Scoring, match_classes, score_samples
-
-MISTAKES = 24  # shown in the report
-THUMBNAIL = 128  # pixels, the shorter side
 
 
 def evaluate_model(
@@ -251,39 +243,3 @@ def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None
         unreadable=[(failure.path, failure.reason) for failure in evaluation.failures],
         missing=len(evaluation.missing),
     )
-
-
-def worst_mistakes(scores: Scores, findings: Findings, paths: Mapping[str, Path]) -> list[Mistake]:
-    """The videos that were most confidently taken for something else."""
-    assert scores.labels is not None
-    probabilities = {key: softmax(rows) for key, rows in findings.logits.items()}
-    best = {key: rank(rows)[:, 0] for key, rows in findings.logits.items()}
-    main = list(findings.logits)[-1]
-    confidence = probabilities[main][np.arange(len(scores.paths)), best[main]]
-    wrong = np.flatnonzero(best[main] != scores.labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    mistakes = []
-    for i in worst:
-        rgb, flow = thumbnails(paths.get(scores.paths[i], Path(scores.paths[i])))
-        streams = {key: (int(best[key][i]), float(probabilities[key][i, best[key][i]])) for key in scores.logits}
-        mistakes.append(
-            Mistake(scores.paths[i], int(scores.labels[i]), int(best[main][i]), float(confidence[i]), streams, rgb, flow)
-        )
-    return mistakes
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities (V,K) of logits."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def thumbnails(path: Path) -> tuple[bytes | None, bytes | None]:
-    """A frame from the middle of a video and its flow in colours, as JPEG; None for what cannot be made."""
-    try:
-        video = Video(path, short_side=THUMBNAIL)
-        frames = video.read((video.estimated_frames or 2) // 2, 2) or video.read(0, 2)
-    except VideoError:
-        return None, None
-    flow = next(FlowMethod("dis").flows(frames), None)
-    return jpeg(frames[0][..., ::-1], 85), None if flow is None else jpeg(flow_picture(flow, FLOW_BOUND / 4)[..., ::-1], 85)

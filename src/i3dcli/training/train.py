@@ -15,20 +15,16 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
-from ..checkpoints import load_streams
 from ..class_names import read_classes
 from ..data import Dataset, for_training, load_dataset, report_absent, report_missing, with_validation
 from ..distributed import choose_device, process_group
-from ..errors import DatasetError, I3DError, VideoError, memory_errors
-from ..flow import FlowFolder
+from ..errors import DatasetError, I3DError, memory_errors
 from ..metrics import measure, measure_multi_label
-from ..models import Preprocessing, VideoNetwork, create_model, list_architectures
 from ..stopping import SIGNALS
 from ..text import counted, option, shown
+from .initial import build_network
 from .options import TrainOptions, changed_options, complaint, learning_rate, with_recipe
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, LogRow, Progress, RunFolder, not_the_same_run
@@ -250,65 +246,6 @@ def validate(trainer: Trainer, data: RunData) -> LogRow:
         f"val_{data.metric}": getattr(measured, data.metric),
         "val_n": measured.n,
     }
-
-
-def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> VideoNetwork:
-    """The network to start from: fresh, or that of `init` with a new head where its classes are others."""
-    num_classes = len(dataset.classes)
-    if options.architecture not in (known := list_architectures()):
-        raise I3DError(f"unknown architecture: {shown(options.architecture)}: expected one of {', '.join(known)}; give one")
-    torch.manual_seed(options.seed)
-    if options.init is None:
-        net = create_model(options.architecture, num_classes=num_classes, stream=options.stream, width=options.width)
-    else:
-        net = load_streams(options.init, (options.stream,))[options.stream]
-        if net.num_classes != num_classes or net.classes not in (None, dataset.classes):
-            note(f"Note: new head: {shown(options.init)} has {net.num_classes} classes, other than these {num_classes}")
-            net.replace_head(num_classes)
-    layers = [*net.layers()]
-    if options.freeze_until not in (None, *layers):
-        raise I3DError(f"no such layer: {option('freeze_until', options.freeze_until)}: expected one of {', '.join(layers)}")
-    for module in net.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = options.dropout
-    net.classes = dataset.classes
-    net.preprocessing = choose_preprocessing(net.preprocessing, options)
-    if options.flow_dir is not None:
-        net.preprocessing = with_flow_as_stored(net.preprocessing, dataset, options, note=note)
-    return net
-
-
-def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:
-    """How clips are made: as for the weights a run starts from, but for what the options ask."""
-    asked: dict[str, Any] = {
-        "clip_len": options.clip_len,
-        "crop": options.crop,
-        "short_side": options.short_side,
-        "fps": options.fps,
-        "flow_bound": options.bound,
-    }
-    return dataclasses.replace(base, **{key: value for key, value in asked.items() if value is not None})
-
-
-def with_flow_as_stored(base: Preprocessing, dataset: Dataset, options: TrainOptions, *, note: Note) -> Preprocessing:
-    """`base`, but for how the stored flow was made, where options do not say it; `predict` is to compute it likewise.
-
-    Raises DatasetError where a run starts from weights that want other flow, unless `any_flow` is among its options.
-    """
-    wanted = None if options.init is None else base.flow
-    stored = FlowFolder(Path(str(options.flow_dir)), wanted, any_flow=options.any_flow)
-    for sample in dataset.train:
-        with contextlib.suppress(VideoError):  # where there is none at all, RunData says so
-            flow = stored.open(sample.key, sample.path)
-            recipe = flow.recipe
-            chosen = {"fps": options.fps, "short_side": options.short_side, "flow_bound": options.bound}
-            there: dict[str, Any] = {"fps": recipe.fps, "short_side": recipe.short_side}
-            there |= {"flow_bound": recipe.bound} if flow.is_clamped else {}
-            found = {name: value for name, value in there.items() if chosen[name] is None}
-            for text in stored.notes(flow):
-                note(f"Note: {text}; the run is for it")
-            return dataclasses.replace(base, flow_algorithm=recipe.algorithm, flow_parameters=recipe.parameters, **found)
-    return base
 
 
 class Stop:

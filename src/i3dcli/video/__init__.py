@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .find import picture_paths as picture_paths
     from .find import raise_unreadable as raise_unreadable
     from .find import source_bytes as source_bytes
+    from .find import video_key as video_key
     from .find import videos_below as videos_below
-    from .find import without_suffix as without_suffix
     from .reader import Video as Video
     from .reader import read_video as read_video
     from .writer import VideoWriter as VideoWriter
@@ -29,8 +29,8 @@ _HOMES = {
         "picture_paths",
         "raise_unreadable",
         "source_bytes",
+        "video_key",
         "videos_below",
-        "without_suffix",
     ),
     "reader": ("Video", "read_video"),
     "writer": ("VideoWriter",),

@@ -54,7 +54,20 @@ def videos_at(path: Path) -> list[Found]:
             raise DatasetError(
                 f"no video: {shown(path)}: the folder holds no file with a video's suffix; name files or another folder"
             )
-    return [Found(path, without_suffix(Path(os.path.basename(os.path.abspath(path)))))]
+    return [Found(path, video_key(path, os.path.dirname(os.path.abspath(path))))]
+
+
+def video_key(path: Path, root: str, *, parts_elsewhere: int = 1) -> Path:
+    """What a video is called in an output folder: its path below the absolute `root`, without the suffix of a video.
+
+    Of a video that lies elsewhere, it is the last parts of its path. The root itself has no name.
+    """
+    absolute = os.path.abspath(path)
+    if absolute == root:
+        return Path()
+    below = os.path.join(root, "")
+    parts = absolute[len(below) :] if absolute.startswith(below) else os.path.join(*Path(absolute).parts[-parts_elsewhere:])
+    return without_suffix(Path(parts))
 
 
 def listed_videos(path: Path) -> Iterator[Found]:
