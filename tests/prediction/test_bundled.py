@@ -133,3 +133,18 @@ print(i3dcli.__file__, *i3dcli.load_model("camera-motion").labels, len(find_mode
         check=True,
     )
     assert result.stdout.startswith(str(site)) and "zoom_out" in result.stdout and result.stdout.endswith(" 600\n")
+
+
+def test_a_checkout_that_is_not_installed_finds_the_weights(tmp_path):
+    """As with `PYTHONPATH=src python -m i3dcli`; what leads to an installed copy of this package is left out."""
+    for name in ("src", "weights"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    code = """
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "Editable" not in repr(finder)]
+import i3dcli
+print(i3dcli.__file__, i3dcli.model_info("camera-motion").present, *i3dcli.load_model("camera-motion", device="cpu").nets)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "src", env=environment, capture_output=True, text=True)
+    assert result.stdout.startswith(str(tmp_path)) and result.stdout.endswith(" True rgb flow\n"), result.stderr

@@ -254,8 +254,16 @@ def fetch(model: ZooModel, streams: Sequence[str] | None = None) -> dict[str, Pa
 
 def home(part: Sequence[WeightFile]) -> Path | None:
     """The first folder that holds all files of a stream, whatever their bytes: a weights folder, or the package."""
-    folders = [Path(str(resources.files("i3dcli.weights")))] if part[0].bundled else weights_folders()
+    folders = [bundled_folder()] if part[0].bundled else weights_folders()
     return next((folder for folder in folders if all(os.path.isfile(folder / file.name) for file in part)), None)
+
+
+def bundled_folder() -> Path:
+    """Where the files are that come with the package: in it, or at the top of a checkout that is not installed."""
+    try:
+        return Path(str(resources.files("i3dcli.weights")))
+    except ModuleNotFoundError:
+        return Path(__file__).parents[3] / "weights"
 
 
 def find_weights(part: Sequence[WeightFile]) -> Path | None:
