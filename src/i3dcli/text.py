@@ -119,6 +119,11 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     return "".join(f"{csv_line(row)}\n" for row in rows)
 
 
+def json_text(record: Any) -> str:
+    """A record as JSON for a file of its own, a field on each line."""
+    return json.dumps(record, indent=1) + "\n"
+
+
 def json_line(record: Any) -> str:
     """A record as JSON on one line.
 

@@ -44,7 +44,7 @@ def example():
         measured={stream: measure(scores, labels) for stream, scores in logits.items()},
         classes=CLASSES,
         class_counts=matrices["two_stream"].sum(axis=1),
-        class_scores={stream: class_accuracy(matrix) for stream, matrix in matrices.items()},
+        class_accuracies={stream: class_accuracy(matrix) for stream, matrix in matrices.items()},
         confusion=matrices["two_stream"],
         comparisons=[mcnemar_sentence("rgb", "flow", paired)],
         agreement=paired,
@@ -136,7 +136,7 @@ def test_tables_can_be_read_back(tmp_path):
     header, *rows = csv.reader((tmp_path / "per_class.csv").read_text("utf-8").splitlines())
     assert header == ["class", "count", "rgb", "flow", "two_stream"]
     assert [row[0] for row in rows] == list(content.classes) and [int(row[1]) for row in rows] == [6, 9, 12, 15, 0, 18]
-    assert rows[4][2:] == ["", "", ""] and float(rows[0][4]) == content.class_scores["two_stream"][0]
+    assert rows[4][2:] == ["", "", ""] and float(rows[0][4]) == content.class_accuracies["two_stream"][0]
     header, *rows = csv.reader((tmp_path / "confusion.csv").read_text("utf-8").splitlines())
     assert header[1:] == list(content.classes) and [[int(n) for n in row[1:]] for row in rows] == content.confusion.tolist()
 
@@ -145,10 +145,10 @@ def test_tables_can_be_read_back(tmp_path):
     ("changes", "text"),
     [
         ({"class_counts": np.zeros(5, int)}, r"6 classes, got array.shape = \(5,\)"),
-        ({"class_scores": {"rgb": np.zeros((6, 1))}}, r"array.shape = \(6, 1\)"),
+        ({"class_accuracies": {"rgb": np.zeros((6, 1))}}, r"array.shape = \(6, 1\)"),
         ({"confusion": np.zeros((6, 5), int)}, r"expected \(6, 6\), got self.confusion.shape = \(6, 5\)"),
         ({"measured": {}}, "expected some of rgb, flow, two_stream"),
-        ({"class_scores": {"depth": np.zeros(6)}}, "depth"),
+        ({"class_accuracies": {"depth": np.zeros(6)}}, "depth"),
     ],
 )
 def test_mistakes_are_named(changes, text):
@@ -236,7 +236,7 @@ def test_the_browser_shows_what_was_measured(browsed):
 
 def test_classes_are_sorted(browsed):
     content = example()
-    scores = dict(zip(SHOWN, content.class_scores["two_stream"].tolist(), strict=True))
+    scores = dict(zip(SHOWN, content.class_accuracies["two_stream"].tolist(), strict=True))
     by_name = sorted(SHOWN, key=lambda name: (name != SHOWN[1], name))  # marks before letters
     assert browsed["name"] == by_name
     assert browsed["count"] == ["diving", "bowling", "archery", SHOWN[1], "zumba", "never seen"]
@@ -283,7 +283,7 @@ def test_multi_label_data_shows_average_precision(tmp_path):
         measured={"flow": measure_multi_label(np.eye(6)[:, :2], targets)},
         classes=CLASSES[:2],
         class_counts=targets.sum(axis=0),
-        class_scores={"flow": np.ones(2)},
+        class_accuracies={"flow": np.ones(2)},
         **{"confusion": None, "agreement": None, "mistakes": (), "comparisons": (), "unreadable": (), "missing": 0},
     )
     body = """

@@ -21,7 +21,7 @@ from i3dcli.evaluation import scoring
 from i3dcli.evaluation.scoring import Scoring, match_classes, score_samples
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.prediction.predict import predict_videos
-from i3dcli.prediction.two_stream import MeanLogits
+from i3dcli.prediction.two_stream import MeanLogits, TwoStream
 
 pytestmark = pytest.mark.usefixtures("as_on_the_command_line")
 
@@ -349,3 +349,11 @@ def test_videos_are_read_in_another_thread_than_the_networks(quick_model, sample
     monkeypatch.setattr(Views, "__iter__", views)
     scored_by(quick_model, samples[:2])
     assert len(readers) == 1 and threading.main_thread() not in readers
+
+
+def test_the_record_of_scores_of_an_earlier_version_is_gone_on_with():
+    net = i3dcli.I3D(2, 3, width=0.02)
+    net.load_state_dict({key: torch.zeros_like(tensor) for key, tensor in net.state_dict().items()})
+    model = TwoStream({"rgb": net}, name="zeros", classes=("a", "b"), device=torch.device("cpu"))
+    word = "e773255ebf0c159017688187d346e4c40ba9a88147a03310532ea72045724480"  # of version 0.1.0
+    assert scoring.fingerprint(model, Protocol(clips=3, crops=3), "flow") == word

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..files import check_writable, make_folder, write_text
 from ..metrics import average_precision, class_accuracy, confusion, rank
 from ..prediction import TwoStream, load_model
 from ..scores import join, read_scores, write_scores
-from ..text import counted, shown
+from ..text import counted, json_text, shown
 from .findings import Evaluation, assess, chosen_sentences, comparisons, means_over_splits
 from .mistakes import worst_mistakes
 from .report import Report, write_confusion, write_per_class, write_report
@@ -139,7 +138,7 @@ def evaluate_splits(
                     yield split, evaluation
             if with_mean and evaluations:
                 means = means_over_splits(evaluations)
-                write_text(folders[-1] / METRICS, json.dumps(means, indent=1) + "\n")
+                write_text(folders[-1] / METRICS, json_text(means))
 
 
 def evaluate(
@@ -194,7 +193,7 @@ def write_results(
     """
     out = Path(out)
     make_folder(out)
-    write_text(out / METRICS, json.dumps(as_metrics(evaluation), indent=1) + "\n")
+    write_text(out / METRICS, json_text(as_metrics(evaluation)))
     write_scores(out / "scores.npz", evaluation.scores)
     report = as_report(evaluation, command=command, protocol=protocol, samples=samples)
     write_per_class(out / "per_class.csv", report)
@@ -235,7 +234,7 @@ def as_report(evaluation: Evaluation, *, command: str, protocol: Protocol | None
         measured=findings.measured,
         classes=scores.classes,
         class_counts=counts,
-        class_scores=by_class,
+        class_accuracies=by_class,
         confusion=matrix,
         comparisons=[*chosen_sentences(evaluation), *comparisons(findings)],
         agreement=findings.agreement,

@@ -41,7 +41,7 @@ class Mistake:
 class Report:
     """All that the page shows. Mappings are by `rgb`, `flow` and `two_stream`, of which the last there is counts most.
 
-    `total` counts the videos that were asked for, read or not. `class_scores` holds each class's accuracy, or average
+    `total` counts the videos that were asked for, read or not. `class_accuracies` holds each class's accuracy, or average
     precision for multi-label data, (K,), NaN for classes that do not occur; `class_counts` (K,) counts their videos.
     `confusion` (K,K) has the truth in rows. Paths are shown as they are given. ValueError where shapes differ.
     """
@@ -53,7 +53,7 @@ class Report:
     measured: Mapping[str, Metrics | MultiLabelMetrics]
     classes: Sequence[str]
     class_counts: NDArray[np.int64]
-    class_scores: Mapping[str, NDArray[np.float64]]
+    class_accuracies: Mapping[str, NDArray[np.float64]]
     confusion: NDArray[np.int64] | None = None  # None for multi-label data
     comparisons: Sequence[str] = ()  # sentences; `mcnemar_sentence` makes them
     agreement: Paired | None = None  # of RGB, a, and flow, b
@@ -63,13 +63,13 @@ class Report:
 
     def __post_init__(self) -> None:
         expected = (len(self.classes),)
-        for array in (self.class_counts, *self.class_scores.values()):
+        for array in (self.class_counts, *self.class_accuracies.values()):
             if array.shape != expected:
                 raise ValueError(f"expected one number for each of {expected[0]} classes, got {array.shape = }")
         if self.confusion is not None and self.confusion.shape != expected * 2:
             raise ValueError(f"expected {expected * 2}, got {self.confusion.shape = }")
-        if not self.measured or not set(self.class_scores) <= set(self.measured) <= set(NAMES):
-            raise ValueError(f"expected some of {', '.join(NAMES)}, got {[*self.measured]}, {[*self.class_scores]}")
+        if not self.measured or not set(self.class_accuracies) <= set(self.measured) <= set(NAMES):
+            raise ValueError(f"expected some of {', '.join(NAMES)}, got {[*self.measured]}, {[*self.class_accuracies]}")
 
 
 def write_report(path: str | Path, content: Report) -> None:
@@ -86,8 +86,8 @@ def asset(name: str) -> str:
 
 def write_per_class(path: str | Path, content: Report) -> None:
     """Write a CSV of one line per class: its name, its videos, and its score in each stream, empty where it is absent."""
-    header = ["class", "count", *content.class_scores]
-    scores = zip(*content.class_scores.values(), strict=True)
+    header = ["class", "count", *content.class_accuracies]
+    scores = zip(*content.class_accuracies.values(), strict=True)
     rows = zip(content.classes, content.class_counts.tolist(), scores, strict=True)
     cells = ([name, count, *("" if math.isnan(x) else float(x) for x in row)] for name, count, row in rows)
     write_csv(path, [header, *cells])
@@ -123,7 +123,7 @@ def as_data(content: Report) -> dict[str, Any]:
         "rows": [{"key": key, "name": NAMES[key], **asdict(content.measured[key])} for key in NAMES if key in content.measured],
         "classes": list(map(shown_class, content.classes)),
         "counts": content.class_counts.tolist(),
-        "scores": {k: [None if math.isnan(x) else x for x in row.tolist()] for k, row in content.class_scores.items()},
+        "scores": {k: [None if math.isnan(x) else x for x in row.tolist()] for k, row in content.class_accuracies.items()},
         "confusion": None if matrix is None else [[int(i), int(j), int(matrix[i, j])] for i, j in np.argwhere(matrix)],
         "comparisons": list(content.comparisons),
         "agreement": None if content.agreement is None else asdict(content.agreement),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,8 @@ def score_samples(
     shows = how.progress and group.is_main_process
     bar = tqdm(total=len(samples), initial=len(samples) - len(todo), unit="video", disable=None if shows else True)
     mine = todo[group.rank :: group.size]
-    with bar, log or nullcontext(), closing(predict_videos(model, mine, protocol=protocol, flow=stored)) as outcomes:
+    open_views = partial(model.views, protocol=protocol)
+    with bar, log or nullcontext(), closing(predict_videos(model, mine, open_views=open_views, flow=stored)) as outcomes:
         for outcome in outcomes:
             if outcome.note is not None:
                 how.note(f"Note: {outcome.note}")
@@ -181,7 +183,8 @@ def multi_hot(samples: Sequence[Sample], num_classes: int) -> NDArray[np.int64]:
 
 def fingerprint(model: TwoStream, protocol: Protocol, flow_dir: str | None) -> str:
     """What decides the scores of a video, in one word: weights, classes, protocol, and the folder of stored flow."""
-    digest = hashlib.sha256(json.dumps([asdict(protocol), flow_dir, model.classes]).encode())
+    seen = {name: getattr(protocol, name) for name in ("clips", "crops", "max_frames")}  # as logs of all versions have it
+    digest = hashlib.sha256(json.dumps([seen, flow_dir, model.classes]).encode())
     for stream, net in model.nets.items():
         digest.update(json.dumps([stream, asdict(net.preprocessing)]).encode())
         for tensor in net.state_dict().values():

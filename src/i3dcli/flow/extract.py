@@ -22,7 +22,7 @@ from ..defaults import FLOW_FORMATS, JPEG_QUALITY, FlowRecipe
 from ..distributed import choose_device, own_device
 from ..errors import DatasetError, I3DError, VideoError
 from ..files import make_folder
-from ..text import option, shown
+from ..text import json_text, option, shown
 from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
 from .claims import Claims, check_replaceable, is_flow
 from .compute import FlowMethod
@@ -286,7 +286,7 @@ def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: F
         "lost_frames": video.lost_frames,
         "tool": f"i3d {__version__}",
     }
-    (work / FLOW_SIDECAR).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (work / FLOW_SIDECAR).write_text(json_text(record), "utf-8")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol as Interface
 
-from ..data import FULL, Protocol, View, Views, Watcher
+from ..data import FULL, Protocol, View, Views
 from ..defaults import TOP_K
 from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
@@ -46,20 +46,19 @@ def predict_videos(
     model: TwoStream,
     videos: Iterable[NamedVideo | DatasetError],
     *,
-    protocol: Protocol = FULL,
+    open_views: Callable[..., Views] | None = None,
     flow: FlowFolder | None = None,
     features: bool = False,
-    watch: Watcher | None = None,
-    progress: bool = False,
 ) -> Generator[PredictionOutcome, None, None]:
     """The outcomes of videos, one after the other: predictions, notes and errors; a thread reads ahead, also into the next.
 
-    With windows in the `protocol` there is a prediction for each. `flow` is where the flow of all videos is stored, in place
-    of computing it. Raises DatasetError where that was made otherwise than the weights want it.
+    `open_views` opens a video, by default as `model.views` does; with windows in its protocol there is a prediction for each.
+    `flow` is where the flow of all videos is stored, in place of computing it. Raises DatasetError where that was made
+    otherwise than the weights want it.
     """
-    open_views = partial(model.views, protocol=protocol, watch=watch, progress=progress)
     pending = None
-    with closing(prefetch(read_videos(videos, open_views, flow), depth=0)) as events:
+    reading = read_videos(videos, open_views or model.views, flow)
+    with closing(prefetch(reading, depth=0)) as events:
         for event in events:
             if isinstance(event, PredictionOutcome):
                 yield event
@@ -119,16 +118,16 @@ def predict_inputs(
     progress: bool = False,
 ) -> Generator[PredictionOutcome, None, None]:
     """The outcomes of all videos that `inputs` name (files, folders, `@list.txt`); with `timeline`, of each window of them."""
-    videos = named_videos(inputs, timeline)
-    if timeline is None:
-        yield from predict_videos(model, videos, flow=flow, features=features, progress=progress)
-        return
-    pictures = FlowPictures() if timeline.show_flow else None
-    protocol = Protocol(window=timeline.window, stride=timeline.stride)
-    watch = None if pictures is None else pictures.watch
-    outcomes = predict_videos(model, videos, protocol=protocol, flow=flow, watch=watch, progress=progress)
-    draws = timeline.plot is not None or timeline.annotate is not None
-    yield from drawn(outcomes, timeline, pictures) if draws else outcomes
+    pictures = FlowPictures() if timeline is not None and timeline.show_flow else None
+    open_views = partial(
+        model.views,
+        protocol=FULL if timeline is None else Protocol(window=timeline.window, stride=timeline.stride),
+        watch=None if pictures is None else pictures.watch,
+        progress=progress,
+    )
+    outcomes = predict_videos(model, named_videos(inputs, timeline), open_views=open_views, flow=flow, features=features)
+    draws = timeline is not None and (timeline.plot is not None or timeline.annotate is not None)
+    yield from drawn(outcomes, timeline, pictures) if draws and timeline is not None else outcomes
 
 
 def named_videos(inputs: Iterable[str], timeline: Timeline | None) -> Iterator[Found | DatasetError]:

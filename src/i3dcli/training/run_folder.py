@@ -21,7 +21,7 @@ from ..checkpoints import read_all, read_tensors, read_weights, save_checkpoint,
 from ..distributed import Group, restarted
 from ..errors import CheckpointError, I3DError, Malformed
 from ..files import held, make_folder, remove_leftovers, write_text
-from ..text import command, csv_text, option, shown
+from ..text import command, csv_text, json_text, option, shown
 from .curves import write_curves
 from .options import EARLIER, TrainOptions, changed_options
 from .trainer import Trainer
@@ -266,7 +266,7 @@ class RunFolder:
             "tool": f"i3d {__version__}",
             "torch": torch.__version__,
         }
-        write_text(self.path / CONFIG, json.dumps(record, indent=1) + "\n")
+        write_text(self.path / CONFIG, json_text(record))
         write_text(self.path / CLASSES, "".join(f"{name}\n" for name in trainer.net.classes or ()))
 
 
