@@ -1,5 +1,7 @@
 import contextlib
 import json
+import operator
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from media import moving, write_video
 
 from i3dcli import VideoError
 from i3dcli.cli.main import main
+from i3dcli.flow import claims
 from i3dcli.flow.claims import MARK, Claims, is_ours, remove
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.flow.places import candidates, places
@@ -50,9 +53,9 @@ def strangers(folder):
     return folder
 
 
-def claiming(out, video):
-    found = Found(video, Path(video.stem))
-    out.mkdir(exist_ok=True)
+def claiming(out, video, key=None):
+    found = Found(video, key or Path(video.stem))
+    os.makedirs(out, exist_ok=True)
     return Claims(out).claimed(found, places([found])[found])
 
 
@@ -302,6 +305,34 @@ def test_a_video_that_another_process_works_on_is_left_to_it(tmp_path):
         assert result.exit_code == 0 and result.stderr == f"Note: left to another process: {path}\n1 elsewhere\n"
     assert list((tmp_path / "out").iterdir()) == []
     assert extract(path, "--out", tmp_path / "out").stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("step", ["Path.mkdir", "Claims._clear_other_leftovers", "Claim.clear"])
+def test_an_interruption_while_work_begins_leaves_no_folder(tmp_path, monkeypatch, step):
+    def interrupted(*arguments, **options):
+        usual(*arguments, **options)
+        raise KeyboardInterrupt
+
+    video = clip(tmp_path / "in" / "a" / "clip.mp4")
+    usual = operator.attrgetter(step)(claims)
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(f"i3dcli.flow.claims.{step}", interrupted)
+    with pytest.raises(KeyboardInterrupt), claiming(tmp_path / "out", video, Path("a/clip")):
+        pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_interruption_leaves_what_another_process_works_on(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    path = clip(tmp_path / "clip.mp4")
+    with claiming(tmp_path / "out", path) as claim:
+        (claim.work / "flow.json").touch()
+        monkeypatch.setattr(Claims, "_clear_other_leftovers", interrupted)
+        with pytest.raises(KeyboardInterrupt), claiming(tmp_path / "out", path):
+            pass
+    assert (tmp_path / "out" / "clip" / "flow.json").exists()
 
 
 def test_the_work_of_a_process_that_begins_meanwhile_is_left_alone(tmp_path, monkeypatch):

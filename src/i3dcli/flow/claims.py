@@ -102,23 +102,26 @@ class Claims:
         where there is no place for it, and I3DError where it cannot be written.
         """
         try:
-            with locked(self.out, wait=True):
-                claim = Claim(self, self.choose(found, places))
-                claim.begin()
-                self._clear_other_leftovers(found, claim)
-            with locked(claim.work) as ours:
-                if not ours:
-                    yield None
-                    return
-                claim.clear()
+            with contextlib.ExitStack() as lock:
+                claim = None
                 try:
+                    with locked(self.out, wait=True):
+                        claim = Claim(self, self.choose(found, places))
+                        ours = claim.begin(lock)
+                        self._clear_other_leftovers(found, claim)
+                    if not ours:
+                        yield None
+                        return
+                    claim.clear()
                     yield claim
                     if (claim.work / FLOW_SIDECAR).exists():  # else nothing was done
                         sync(claim.work)
                         with locked(self.out, wait=True):
                             claim.publish(self.choose(found, places))
                 finally:
-                    claim.end()
+                    lock.close()
+                    if claim is not None:
+                        claim.end()
         except OSError as error:
             kind = VideoError if error.errno == errno.ENAMETOOLONG else I3DError
             raise kind(
@@ -135,13 +138,17 @@ class Claim:
         self.made: list[Path] = []  # folders above it that were not there before
         self.published = False
 
-    def begin(self) -> None:
-        """Make the folder to work in, with those above it."""
+    def begin(self, lock: contextlib.ExitStack) -> bool:
+        """Make the folder to work in, with those above it, and lock it; False if another process is at work in it.
+
+        The output folder is locked meanwhile, so that a folder to work in which is not locked is nobody's.
+        """
         for path in beside(self.folder):
             if os.path.lexists(path) and not is_ours(path):
                 raise VideoError(f"cannot write flow: {shown(path)}: it is there and not ours; move it away")
         self.made = [path for path in self.work.parents if not path.exists()]
         self.work.mkdir(parents=True, exist_ok=True)
+        return lock.enter_context(locked(self.work))
 
     def clear(self) -> None:
         """Empty it of what a killed process left, and mark it as ours."""
@@ -163,13 +170,16 @@ class Claim:
         remove(old)
 
     def end(self) -> None:
-        """Remove what is not published, and the folders that were made for it, where they are empty."""
+        """Remove what is not published, unless another process is at work on it by now, and the folders made for it."""
         if self.published:
             return
         with contextlib.suppress(OSError), locked(self.out, wait=True):
-            remove(self.work)
+            with locked(self.work) as ours:
+                if ours:
+                    remove(self.work)
             for path in self.made:
-                path.rmdir()
+                with contextlib.suppress(OSError):  # not empty, or not made after all
+                    path.rmdir()
 
 
 def remove(folder: Path) -> None:
