@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from media import texture
+from processes import PATIENCE
 
 from i3dcli import I3DError
 from i3dcli.evaluation.report import Mistake, Report, as_data, mcnemar_sentence, write_confusion, write_per_class, write_report
@@ -22,7 +24,6 @@ from i3dcli.text import shown
 
 NASTY = '</script><script>alert("1")</script><!-- & \'{{data}} \u2028 été 跳\udce9'
 CLASSES = ("zumba", NASTY, "archery", "bowling", "never seen", "diving")
-SHOWN = tuple(map(shown, CLASSES))
 
 
 def example():
@@ -161,6 +162,7 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path):
         write_report(tmp_path / "absent" / "report.html", example())
 
 
+# Runs BODY in a page and leaves what that puts into `result`, with all errors, in the page around it.
 PROBE = """<script>
 const errors = [], result = {};
 addEventListener("error", event => errors.push(event.message));
@@ -173,33 +175,11 @@ addEventListener("load", async () => {
   } catch (error) { errors.push(String(error)); }
   const escaped = c => "\\\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
   const text = JSON.stringify({errors, ...result}).replace(/[^ -~]|[<>&]/g, escaped);
-  top.document.body.replaceChildren(Object.assign(document.createElement("pre"), {id: "result", textContent: text}));
+  const element = Object.assign(top.document.createElement("pre"), {id: "NAME", textContent: text});
+  top.document.body.append(element);
 });
 </script></head>"""
-
-
-def browse(folder, content, body, *, width=1600):
-    """What `body`, run in the page, leaves in `result`; fails on any error of the page or in the console."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs Chromium, which is not installed")
-    write_report(folder / "report.html", content)
-    text = (folder / "report.html").read_text("utf-8").replace("</head>", PROBE.replace("BODY", body), 1)
-    frame = f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{html.escape(text)}"></iframe>'
-    (folder / "probe.html").write_text(frame, "utf-8")  # framed, as windows of Chromium are at least 500 pixels wide
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000"]
-    options += ["--window-size=1700,1000", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
-    done = subprocess.run([chromium, *options, (folder / "probe.html").as_uri()], capture_output=True, timeout=60)
-    assert b"CONSOLE" not in done.stderr, done.stderr.decode()
-    result = json.loads(re.search(rb'id="result">([^<]*)<', done.stdout)[1])
-    assert result.pop("errors") == []
-    return result
-
-
-@pytest.fixture(scope="module")
-def browsed(tmp_path_factory):
-    """What the page of `example` showed when it was sorted, filtered and pointed at."""
-    body = """
+USED = """
     result.title = $("title").textContent; result.command = $("command").textContent;
     result.results = texts("#results tbody th, #results .value"); result.unreadable = texts("#unreadable li");
     for (const order of ["name", "count", "worst", "best"]) { change("sort", order); result[order] = texts("#bars .name"); }
@@ -218,90 +198,123 @@ def browsed(tmp_path_factory):
     result.tip = $("tip").textContent; canvas.dispatchEvent(new PointerEvent("pointerleave")); result.gone = $("tip").hidden;
     for (const key of ["ArrowDown", "ArrowDown"]) canvas.dispatchEvent(new KeyboardEvent("keydown", {key}));
     result.cell = $("cell").textContent;
-    """
-    return browse(tmp_path_factory.mktemp("report"), example(), body)
-
-
-def test_the_browser_shows_what_was_measured(browsed):
-    content = example()
-    values = [f"{100 * x:.1f}%" for m in content.measured.values() for x in (m.top1, m.top5, m.mean_class)]
-    assert [text for text in browsed["results"] if "%" in text] == values
-    assert browsed["results"][::4] == ["RGB60 of 63", "Flow60 of 63", "Two-stream60 of 63"]
-    assert (
-        browsed["title"] == shown(content.title)
-        and browsed["command"] == content.command
-        and browsed["unreadable"] == ["videos/broken.mp4 not a video", "2 videos not on disk"]
-    )
-
-
-def test_classes_are_sorted(browsed):
-    content = example()
-    scores = dict(zip(SHOWN, content.class_accuracies["two_stream"].tolist(), strict=True))
-    by_name = sorted(SHOWN, key=lambda name: (name != SHOWN[1], name))  # marks before letters
-    assert browsed["name"] == by_name
-    assert browsed["count"] == ["diving", "bowling", "archery", SHOWN[1], "zumba", "never seen"]
-    present = [name for name in by_name if name != "never seen"]
-    assert browsed["worst"] == [*sorted(present, key=lambda name: scores[name]), "never seen"]
-    assert browsed["best"] == [*sorted(present, key=lambda name: -scores[name]), "never seen"]
-
-
-def test_mistakes_are_filtered_by_class_and_path(browsed):
-    first, second = "videos/a.mp4", f"videos/{SHOWN[1]}.mp4"
-    assert browsed["before"] == browsed["cleared"] == [[first, second], [], "", True]
-    assert browsed["clicked"] == [[first], ["archery"], "2", False]
-    assert browsed["selected"] == [[second], ["bowling"], "3", False]
-    assert browsed["searched"][0] == [first]
-
-
-def test_thumbnails_are_decoded(browsed):
-    assert browsed["picture"] == [80, 60]
-
-
-def test_cells_of_the_confusion_matrix_are_told(browsed):
-    matrix = example().confusion
-    assert browsed["tip"] == f"zumba → archery: {matrix[0, 2]} of 6 videos ({100 * matrix[0, 2] / 6:.1f}%)" and browsed["gone"]
-    assert browsed["cell"].startswith(f"{SHOWN[1]} → zumba: {matrix[1, 0]} of 9 videos")
-
-
-@pytest.mark.parametrize("width", [400, 1000, 1600])
-def test_the_page_never_scrolls_sideways(tmp_path, width):
-    body = """
+"""
+MEASURED = """
     pointAt([5, 5]);  // the tip of the last column must not stick out
     result.sizes = [document.documentElement.scrollWidth, document.documentElement.clientWidth, innerWidth];
     result.tip = $("tip").getBoundingClientRect().right;
     result.wide = [...document.querySelectorAll("section, article")].filter(e => e.scrollWidth > e.clientWidth).length;
+"""
+READ = """
+    result.values = texts("#results .value"); result.heads = texts("#results thead th");
+    result.hidden = ["matrix-section", "mistakes", "unreadable-section"].map(id => $(id).hidden);
+"""
+HANGUL = """
+    result.title = [$("title").textContent, document.title]; result.names = texts("#bars .name");
+    result.card = texts("article .truth, article .predicted, article code");
+"""
+WIDTHS = (400, 1000, 1600)
+
+
+def multi_label():
+    return replace(
+        example(),
+        measured={"flow": measure_multi_label(np.eye(6)[:, :2], np.eye(6, dtype=bool)[:, :2])},
+        classes=CLASSES[:2],
+        class_counts=np.array([1, 1]),
+        class_accuracies={"flow": np.ones(2)},
+        **{"confusion": None, "agreement": None, "mistakes": (), "comparisons": (), "unreadable": (), "missing": 0},
+    )
+
+
+def in_hangul():
+    mistake = Mistake("영상/뛰기.mp4", 0, 1, 0.9, {})
+    return replace(example(), title="시험", classes=("뛰기", "걷기", *CLASSES[2:]), mistakes=[mistake])
+
+
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory):
+    """What pages left in `result`, by name; fails on any error of a page or in the console.
+
+    Each is in a frame of one page, as to start Chromium takes long and its windows are at least 500 pixels wide.
     """
-    found = browse(tmp_path, example(), body, width=width)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium, which is not installed")
+    folder = tmp_path_factory.mktemp("report")
+    pages = {"used": (example(), USED, 1600), "multi_label": (multi_label(), READ, 1600)}
+    pages["hangul"] = (in_hangul(), HANGUL, 1600)
+    pages |= {f"{width}": (example(), MEASURED, width) for width in WIDTHS}
+    frames = []
+    for name, (content, body, width) in pages.items():
+        write_report(folder / "report.html", content)
+        probe = PROBE.replace("NAME", name).replace("BODY", body)
+        text = (folder / "report.html").read_text("utf-8").replace("</head>", probe, 1)
+        frames.append(f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{html.escape(text)}"></iframe>')
+    (folder / "frames.html").write_text("".join(frames), "utf-8")
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000"]
+    options += ["--window-size=1700,1000", f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
+    url, home = (folder / "frames.html").as_uri(), {**os.environ, "HOME": str(folder)}  # where it would keep settings
+    done = subprocess.run([chromium, *options, url], capture_output=True, timeout=PATIENCE, env=home)
+    assert b"CONSOLE" not in done.stderr, done.stderr.decode()
+    results = {name: json.loads(re.search(rb'id="%b">([^<]*)<' % name.encode(), done.stdout)[1]) for name in pages}
+    assert [result.pop("errors") for result in results.values()] == [[]] * len(pages)
+    return results
+
+
+def test_the_browser_shows_what_was_measured(browsed):
+    content, found = example(), browsed["used"]
+    values = [f"{100 * x:.1f}%" for m in content.measured.values() for x in (m.top1, m.top5, m.mean_class)]
+    assert [text for text in found["results"] if "%" in text] == values
+    assert found["results"][::4] == ["RGB60 of 63", "Flow60 of 63", "Two-stream60 of 63"]
+    assert (found["title"], found["command"]) == (shown(content.title), content.command)
+    assert found["unreadable"] == ["videos/broken.mp4 not a video", "2 videos not on disk"]
+
+
+def test_classes_are_sorted(browsed):
+    content, found = example(), browsed["used"]
+    names = list(map(shown, CLASSES))
+    scores = dict(zip(names, content.class_accuracies["two_stream"].tolist(), strict=True))
+    by_name = sorted(names, key=lambda name: (name != shown(NASTY), name))  # marks before letters
+    assert found["name"] == by_name
+    assert found["count"] == ["diving", "bowling", "archery", shown(NASTY), "zumba", "never seen"]
+    present = [name for name in by_name if name != "never seen"]
+    assert found["worst"] == [*sorted(present, key=lambda name: scores[name]), "never seen"]
+    assert found["best"] == [*sorted(present, key=lambda name: -scores[name]), "never seen"]
+
+
+def test_mistakes_are_filtered_by_class_and_path(browsed):
+    found, first, second = browsed["used"], "videos/a.mp4", shown(f"videos/{NASTY}.mp4")
+    assert found["before"] == found["cleared"] == [[first, second], [], "", True]
+    assert found["clicked"] == [[first], ["archery"], "2", False]
+    assert found["selected"] == [[second], ["bowling"], "3", False]
+    assert found["searched"][0] == [first]
+
+
+def test_thumbnails_are_decoded(browsed):
+    assert browsed["used"]["picture"] == [80, 60]
+
+
+def test_cells_of_the_confusion_matrix_are_told(browsed):
+    matrix, found = example().confusion, browsed["used"]
+    assert found["tip"] == f"zumba → archery: {matrix[0, 2]} of 6 videos ({100 * matrix[0, 2] / 6:.1f}%)" and found["gone"]
+    assert found["cell"].startswith(f"{shown(NASTY)} → zumba: {matrix[1, 0]} of 9 videos")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_never_scrolls_sideways(browsed, width):
+    found = browsed[f"{width}"]
     needed, there, window = found["sizes"]
     assert needed <= there <= window == width and 0 < found["tip"] <= there and found["wide"] == 0
 
 
-def test_multi_label_data_shows_average_precision(tmp_path):
-    targets = np.eye(6, dtype=bool)[:, :2]
-    content = replace(
-        example(),
-        measured={"flow": measure_multi_label(np.eye(6)[:, :2], targets)},
-        classes=CLASSES[:2],
-        class_counts=targets.sum(axis=0),
-        class_accuracies={"flow": np.ones(2)},
-        **{"confusion": None, "agreement": None, "mistakes": (), "comparisons": (), "unreadable": (), "missing": 0},
-    )
-    body = """
-    result.values = texts("#results .value"); result.heads = texts("#results thead th");
-    result.hidden = ["matrix-section", "mistakes", "unreadable-section"].map(id => $(id).hidden);
-    """
-    found = browse(tmp_path, content, body)
-    assert found == {"values": ["100.0%"], "heads": ["Stream", "Mean average precision"], "hidden": [True] * 3}
+def test_multi_label_data_shows_average_precision(browsed):
+    heads = ["Stream", "Mean average precision"]
+    assert browsed["multi_label"] == {"values": ["100.0%"], "heads": heads, "hidden": [True] * 3}
 
 
-def test_names_in_hangul_are_shown_as_they_are(tmp_path):
-    mistake = Mistake("영상/뛰기.mp4", 0, 1, 0.9, {})
-    content = replace(example(), title="시험", classes=("뛰기", "걷기", *CLASSES[2:]), mistakes=[mistake])
-    assert as_data(content)["classes"][:2] == ["뛰기", "걷기"] and as_data(content)["mistakes"][0]["video"] == mistake.video
-    body = """
-    result.title = [$("title").textContent, document.title]; result.names = texts("#bars .name");
-    result.card = texts("article .truth, article .predicted, article code");
-    """
-    found = browse(tmp_path, content, body)
+def test_names_in_hangul_are_shown_as_they_are(browsed):
+    data, found = as_data(in_hangul()), browsed["hangul"]
+    assert data["classes"][:2] == ["뛰기", "걷기"] and data["mistakes"][0]["video"] == "영상/뛰기.mp4"
     assert found["title"] == ["시험"] * 2 and found["card"] == ["뛰기", "걷기", "영상/뛰기.mp4"]
     assert {"뛰기", "걷기"} <= {*found["names"]}
