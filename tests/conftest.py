@@ -1,14 +1,21 @@
-"""Fixtures that several modules share: checkpoints with known random weights, clips to train on, and the rule for tests that
-need a GPU."""
+"""Fixtures that several modules share: checkpoints with known random weights, clips to train on; how the tests are shared among
+processes, and the rule for those that need a GPU."""
 
 import json
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch, here and in processes: where cores are shared, more wait for each other
+# Before torch and OpenCV, here and in processes: where cores are shared, as among workers, more threads wait for each other.
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+# Before numba: kernels are compiled once, for all workers, for the processes that tests start, and for the next run.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
+import compiled
 import hosts
 import oracle
+import processes
 import pytest
 import torch
 from media import moving, write_video
@@ -17,12 +24,49 @@ import i3dcli
 from i3dcli.flow.extract import FlowOptions, extract_videos
 from i3dcli.flow.stored import FlowReader, FlowWriter
 from i3dcli.text import worded_for_the_command_line
+from i3dcli.threads import available_cores
+
+sys.meta_path.insert(0, compiled.Finder)
+
+
+LONGEST = (  # the files that take longest, by what they took; begun first, none of them keeps the others waiting at the end
+    "training/test_train.py",
+    "flow/test_extract.py",
+    "evaluation/test_evaluate.py",
+)
+MOST_WORKERS = 8  # more would have nothing to do while the longest file runs
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """As many as there are cores; a single file, which is one worker's anyway, needs none."""
+    files = {Path(arg.split("::")[0]) for arg in config.args}
+    if len(files) == 1 and files.pop().is_file():
+        return 0
+    return min(available_cores(), MOST_WORKERS)
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable():
+    """A name that is no UTF-8 in the report of a failure must not end its worker."""
+    return json.loads(json.dumps((yield), ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         reason = "needs a CUDA device"
         pytest.fail(reason) if os.environ.get("FAIL_WITHOUT_CUDA") == "1" else pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    yield
+    processes.close_all()
 
 
 @pytest.fixture

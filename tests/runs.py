@@ -1,10 +1,9 @@
 """Short training runs, in this process or in others, and what they leave in their folders."""
 
 import csv
-import subprocess
-import sys
 from contextlib import contextmanager
 
+import processes
 import torch
 from click.testing import CliRunner
 
@@ -62,18 +61,25 @@ def dying_at(monkeypatch, step):
         raise AssertionError(f"the run did not come to step {step}")
 
 
-def start(*arguments, save_every=500, launcher=(), **options):
+def start(*arguments, save_every=500, before="", **options):
     """Start `i3d train` in a process of its own, and of its own group."""
-    code = f"import i3dcli.training.train as verb; verb.SAVE_EVERY = {save_every}; from i3dcli.cli.main import main; main()"
-    command = [sys.executable, *(launcher or ("-c", code)), "train", "--device", "cpu", *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        **options,
-    )
+    code = f"import i3dcli.training.train as verb; verb.SAVE_EVERY = {save_every}; {before}"
+    return processes.start("train", "--device", "cpu", *arguments, before=code, **options)
+
+
+def waiting(out, gate):
+    """Code that keeps a run at the step after its first checkpoint until the file `gate` is there, lest it come to its end."""
+    return f"""
+import os, time
+from i3dcli.training.trainer import Learner
+
+def step(*arguments, usual=Learner.step, **options):
+    while os.path.exists({str(out / "last.pt")!r}) and not os.path.exists({str(gate)!r}):
+        time.sleep(0.005)
+    return usual(*arguments, **options)
+
+Learner.step = step
+"""
 
 
 def rows(out):

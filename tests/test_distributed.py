@@ -1,54 +1,34 @@
+import contextlib
 import os
 import re
 import signal
-import time
-from pathlib import Path
 
 import pytest
 import torch
-from runs import TINY, resume, rows, start, trained
+from processes import Process, start_ranks, wait_for
+from runs import HERE, TINY, resume, rows, trained
 
 from i3dcli.distributed import ENVIRONMENT, Group, choose_device, cores_per_process, own_device, process_group
 from i3dcli.errors import I3DError
 from i3dcli.training.options import TrainOptions
 from i3dcli.training.run_folder import RunFolder
 
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-LINUX = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks into /proc")
+TORCHRUN = ("--standalone", "--nproc-per-node=2")
 
 
-def start_two(*arguments, options=()):
-    return start(*arguments, "--workers", "0", launcher=(*TORCHRUN, *options, "-m", "i3dcli"))
-
-
-def process_of_rank(rank, out):
-    """The id of the process of a rank that writes into `out`."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_text().split("\0")
-            variables = (folder / "environ").read_text().split("\0")
-        except OSError:
-            continue  # gone, or somebody else's
-        if str(out) in arguments and f"RANK={rank}" in variables:
-            return int(folder.name)
-    raise AssertionError(f"no process of rank {rank}")
-
-
-def wait_for_checkpoint(out, process):
-    end = time.monotonic() + 60
-    while not (out / "last.pt").exists() and process.poll() is None:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def torchrun(*arguments):
+    """Start torchrun; the processes that it starts are fresh ones."""
+    return Process("torch.distributed.run", (*TORCHRUN, *arguments))
 
 
 def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, motions, tmp_path):
     given = ("--width", "1", "--init", checkpoints["rgb"], "--freeze-bn", "--log-every", "1", "--steps", "10", "--lr", "0.002")
-    process = start_two(motions, *TINY, *given, "--batch-size", "2", "--out", tmp_path / "two")
-    stdout, stderr = process.communicate(timeout=120)
+    two = start_ranks("train", motions, *HERE, *TINY, *given, "--batch-size", "2", "--out", tmp_path / "two")
     one = trained(motions, *given, "--batch-size", "4", tmp_path / "one")
-    assert process.returncode == 0, stderr
+    (stdout, stderr), (nothing, silent) = (process.communicate() for process in two)
+    assert [process.returncode for process in two] == [0, 0], stderr
     assert stdout.count("\n") == 1 and stdout.startswith(f"{tmp_path}/two/best.pt  top1 ")  # of one process, not of both
-    assert "2 clips x 2 processes of 9 frames" in stderr
+    assert "2 clips x 2 processes of 9 frames" in stderr and (nothing, silent) == ("", "")
     for single, both in zip(rows(one), rows(tmp_path / "two"), strict=True):
         assert {**single, "loss": "", "val_loss": ""} == {**both, "loss": "", "val_loss": ""}
         assert float(single["loss"]) == pytest.approx(float(both["loss"]), abs=1e-5)
@@ -57,27 +37,45 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, mot
     assert len(losses) == 10 and max(losses) - min(losses) > 0.01
 
 
-@LINUX
+# The second process dies, the first time, as soon as there is a checkpoint to go on from.
+DYING = """
+import os, signal, sys
+from i3dcli.__main__ import run
+from i3dcli.training.trainer import Learner
+
+def step(*arguments, usual=Learner.step, **options):
+    again = os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
+    if os.environ["RANK"] == "1" and not again and os.path.exists(f"{sys.argv[-1]}/last.pt"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(*arguments, **options)
+
+Learner.step = step
+run()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
 def test_a_run_goes_on_by_itself_when_one_of_its_processes_is_killed(motions, tmp_path, monkeypatch):
     out = tmp_path / "run"
-    given = (motions, *TINY, "--batch-size", "1", "--epochs", "6", "--lr", "0.05")
+    given = (motions, *HERE, *TINY, "--batch-size", "1", "--epochs", "3", "--lr", "0.05")
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    process = start_two(*given, "--out", out, options=("--max-restarts=1",))
-    wait_for_checkpoint(out, process)
-    os.kill(process_of_rank(1, out), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=120)
+    (tmp_path / "dying.py").write_text(DYING)
+    process = torchrun("--max-restarts=1", tmp_path / "dying.py", "train", *given, "--out", out)
+    _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert stderr.count("folder: 8 train, 4 val, 2 classes") == 2 and "Traceback" not in stderr  # begun twice
-    assert [row["epoch"] for row in rows(out)] == [f"{float(epoch)}" for epoch in range(1, 7)]
-    assert torch.load(out / "last.pt", weights_only=True)["training"]["progress"]["step"] == 24
+    assert stderr.count("; going on after step ") == 1
+    assert [row["epoch"] for row in rows(out)] == [f"{float(epoch)}" for epoch in range(1, 4)]
+    assert torch.load(out / "last.pt", weights_only=True)["training"]["progress"]["step"] == 12
 
 
 def test_a_signal_to_torchrun_saves_once_and_the_run_can_be_resumed_by_as_many_clips(motions, tmp_path):
     out = tmp_path / "run"
-    process = start_two(motions, *TINY, "--batch-size", "1", "--epochs", "60", "--out", out)
-    wait_for_checkpoint(out, process)
+    forever = (motions, *HERE, *TINY, "--batch-size", "1", "--epochs", "100000", "--out", out)
+    process = torchrun("-m", "i3dcli", "train", *forever)
+    wait_for((out / "last.pt").exists, process)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate()
     assert process.returncode != 0
     assert len(re.findall(r"^Stopped after step \d+: .*: go on with --resume$", stderr, re.MULTILINE)) == 1
     result = resume(out)
@@ -85,11 +83,11 @@ def test_a_signal_to_torchrun_saves_once_and_the_run_can_be_resumed_by_as_many_c
 
 
 def test_an_error_in_all_processes_is_one_line_of_each(motions, tmp_path):
-    process = start_two(motions, *TINY, "--freeze-until", "nothing", "--out", tmp_path / "run")
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
-    told = [line for line in stderr.splitlines() if line.startswith("Error: ")]
-    assert told and all(line.startswith("Error: no such layer: --freeze-until nothing: expected one of ") for line in told)
+    two = start_ranks("train", motions, *HERE, *TINY, "--freeze-until", "nothing", "--out", tmp_path / "run")
+    for process in two:
+        stdout, stderr = process.communicate()
+        assert (process.returncode, stdout, stderr.count("\n")) == (1, "", 1)
+        assert stderr.startswith("Error: no such layer: --freeze-until nothing: expected one of ")
 
 
 def test_a_folder_that_not_every_machine_sees_is_an_error(tmp_path, monkeypatch):
@@ -100,11 +98,17 @@ def test_a_folder_that_not_every_machine_sees_is_an_error(tmp_path, monkeypatch)
         pass
 
 
-def test_where_one_machine_counts_a_restart_all_resume(tmp_path, monkeypatch):
-    answers = iter(([None, None], [True, True], [False, True]))  # to: a complaint, is there a checkpoint, started again
+@pytest.mark.parametrize(("restarted", "opens"), [([False, True], True), ([False, False], False)])
+def test_where_one_machine_counts_a_restart_all_resume(tmp_path, monkeypatch, restarted, opens):
+    answers = iter(([None, None], [True, True], restarted))  # to: a complaint, is there a checkpoint, started again
     monkeypatch.setattr(Group, "gather", lambda self, value: next(answers))
-    with RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2).opened(resume=False):
-        assert next(answers, None) is None
+    if opens:
+        expected = contextlib.nullcontext()
+    else:
+        expected = pytest.raises(I3DError, match=rf"^a run is there: {tmp_path}: got its last\.pt; go on with --resume")
+    with expected, RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2).opened(resume=False):
+        pass
+    assert next(answers, None) is None
 
 
 @pytest.mark.parametrize(("reason", "kind"), [("x\nConnection refused, remote=1", I3DError), ("a bug", RuntimeError)])

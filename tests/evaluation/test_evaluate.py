@@ -5,8 +5,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from media import write_audio
+from processes import start, start_ranks
 
 import i3dcli
 from i3dcli import DatasetError, save_checkpoint
@@ -558,11 +557,10 @@ def test_no_label_in_any_video_is_refused():
 def test_two_processes_equal_one_to_the_last_digit(spoiled, quick, weights, tmp_path):
     alone = score(spoiled, *weights, "--out", tmp_path / "one")
     options = ["eval", spoiled, *weights, "--out", tmp_path / "two"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "i3dcli"]
-    result = subprocess.run([sys.executable, *torchrun, *map(str, options)], capture_output=True, text=True, timeout=120)
-    assert result.stdout == alone.stdout
+    (stdout, stderr), (nothing, more) = (process.communicate() for process in start_ranks(*options))
+    assert (stdout, nothing) == (alone.stdout, "")
     for line in alone.stderr.splitlines():
-        assert result.stderr.count(line) == 1
+        assert (stderr + more).count(line) == 1
     assert (tmp_path / "two" / "metrics.json").read_bytes() == (tmp_path / "one" / "metrics.json").read_bytes()
     assert (tmp_path / "two" / "confusion.csv").read_bytes() == (tmp_path / "one" / "confusion.csv").read_bytes()
     assert sorted({path.name for path in (tmp_path / "two").iterdir()} - {*OUTPUTS}) == ["scores.1.jsonl"]
@@ -573,9 +571,8 @@ def test_two_processes_equal_one_to_the_last_digit(spoiled, quick, weights, tmp_
     assert data["command"] == f"i3d {' '.join(map(str, options))}"
 
 
-KILLED = """
+DYING = """
 import itertools, os, signal
-from i3dcli.cli.main import main
 from i3dcli.evaluation.score_log import ScoreLog
 write, count = ScoreLog._write, itertools.count()
 
@@ -585,15 +582,14 @@ def write_and_die(self, record):
         os.kill(os.getpid(), signal.SIGKILL)
 
 ScoreLog._write = write_and_die
-main()
 """
 
 
 def test_killed_and_resumed_equals_uninterrupted(done, split, weights, tmp_path):
     arguments = [split.path, *weights, "--out", tmp_path / "out"]
-    killed = subprocess.run([sys.executable, "-c", KILLED, "eval", *map(str, arguments)], capture_output=True, timeout=60)
+    killed = start("eval", *arguments, before=DYING)
     log = tmp_path / "out" / "scores.0.jsonl"
-    assert killed.returncode == -signal.SIGKILL
+    assert killed.wait() == -signal.SIGKILL
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".i3d.lock", log.name]
     assert log.read_text().count('"video"') == 3
     log.write_bytes(log.read_bytes()[:-9])  # as if it had been killed while it wrote the third

@@ -3,9 +3,9 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from media import cut, largest_file, moving, write_audio, write_video
+from processes import Process, dying, start, wait_for
 
 import i3dcli
 from i3dcli.cli.main import main
@@ -145,11 +146,12 @@ def test_torchruns_ranks_share_the_list_and_wait_for_each_other(tmp_path):
     source = videos(tmp_path / "in", 3, frames=4)
     (source / "a.mp4").write_bytes(b"")
     extract(source, "--out", tmp_path / "whole")
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone", "-m", "i3dcli"]
-    command = [sys.executable, *torchrun, "extract-flow", str(source), "--out", str(tmp_path / "parts"), *SMALL]
-    result = subprocess.run(command, capture_output=True, text=True)
+    torchrun = ("--nproc-per-node=2", "--master-port=0", "--standalone", "-m", "i3dcli")
+    command = (*torchrun, "extract-flow", source, "--out", tmp_path / "parts", *SMALL)
+    process = Process("torch.distributed.run", command)
+    stdout, stderr = process.communicate()
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
-    assert (result.returncode, result.stdout.count("\n"), result.stderr.count("Error: not a video")) == (1, 3, 1)
+    assert (process.returncode, stdout.count("\n"), stderr.count("Error: not a video")) == (1, 3, 1)
 
 
 def test_torchrun_and_shard_together_are_wrong_usage(monkeypatch):
@@ -199,35 +201,29 @@ def test_flow_that_overflows_is_not_kept(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
 def test_a_signal_ends_even_the_longest_flow_with_what_was_done_and_leaves_no_half_folder(tmp_path):
     path = write_video(tmp_path / "clip.mp4", moving(200, 64, 80))
-    command = [sys.executable, "-m", "i3dcli", "extract-flow", str(path), "--out", str(tmp_path / "out"), "--threads", "1"]
-    command += ["--epsilon", "0", "--warps", "100", "--inner-iterations", "1000", "--outer-iterations", "1000"]  # hours
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "out" / ".clip.partial").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    hours = ("--epsilon", "0", "--warps", "100", "--inner-iterations", "1000", "--outer-iterations", "1000")
+    process = start("extract-flow", path, "--out", tmp_path / "out", "--threads", "1", *hours)
+    wait_for((tmp_path / "out" / ".clip.partial").exists, process)
     process.terminate()
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate()
     assert (process.returncode, stderr) == (143, "Interrupted: 0 extracted; run it again to go on\n")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
-    source = videos(tmp_path / "in", 6, frames=30)
+    source, out = videos(tmp_path / "in", 3, frames=4), tmp_path / "cut"
     assert extract(source, "--out", tmp_path / "whole").exit_code == 0
-    command = [sys.executable, "-m", "i3dcli", "extract-flow", str(source), *SMALL, "--out", str(tmp_path / "cut")]
-    rng = random.Random(0)
-    for _ in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        process.stdout.readline()  # at least one video is there
-        time.sleep(rng.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        for sidecar in (tmp_path / "cut").glob("*/v*/flow.json"):
-            assert len(list(FlowReader(sidecar.parent))) == 29
-        shutil.rmtree(next(iter((tmp_path / "cut").glob("*/v*"))))  # so that there is work for the next round
-    assert extract(source, "--out", tmp_path / "cut").exit_code == 0
-    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    finished = Counter()
+    for moment in random.Random(0).sample(range(1, 72), 8):
+        process = start("extract-flow", source, *SMALL, "--out", out, before=dying(out, moment))
+        assert (process.wait(), process.stderr) == (-signal.SIGKILL, "")
+        done = list(out.glob("*/v*/flow.json"))
+        assert all(len(list(FlowReader(sidecar.parent))) == 3 for sidecar in done)
+        finished[len(done)] += 1
+        assert extract(source, "--out", out).exit_code == 0
+        assert files(out) == files(tmp_path / "whole")
+        shutil.rmtree(out)
+    assert len(finished) == 3  # of three videos
 
 
 def test_viz_writes_a_video_of_the_flow(tmp_path):
