@@ -53,8 +53,16 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable():
-    """A name that is no UTF-8 in the report of a failure must not end its worker."""
-    return json.loads(json.dumps((yield), ensure_ascii=False).encode("utf-8", "replace"))
+    """A name that is no UTF-8 in the report of a failure must not end the worker that sends it."""
+    return in_utf8((yield))
+
+
+def in_utf8(value):
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {key: in_utf8(part) for key, part in value.items()}
+    return type(value)(map(in_utf8, value)) if isinstance(value, (list, tuple)) else value
 
 
 def pytest_runtest_setup(item):

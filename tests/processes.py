@@ -187,7 +187,6 @@ def load():
 
 def serve(connection):
     """Fork for each request that comes; gives one, with its files, in the process that is to do it."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
     while header := receive(connection, 8):
         size, files = header
         request = json.loads(receive(connection, int.from_bytes(size, "big"))[0])
@@ -196,7 +195,13 @@ def serve(connection):
             return request, files
         for file in files:
             os.close(file)
-    sys.exit()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    os._exit(0)
 
 
 def receive(connection, size):
@@ -212,7 +217,6 @@ def receive(connection, size):
 
 def go_on_in_child(told):
     """Go on in a child that has a group of its own and tells its number; the parent waits for it and tells how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if child := os.fork():
         _, status = os.waitpid(child, 0)
         os.write(told, f"{os.waitstatus_to_exitcode(status):{WIDTH}}".encode())
