@@ -28,6 +28,7 @@ from compiled import Finder
 PATIENCE = 300  # seconds until a test fails that waits in vain; other work may take the cores meanwhile
 PAUSE = 0.005  # seconds between two looks
 WIDTH = 16  # bytes of a number that is told
+DEATHS = (-signal.SIGKILL, -signal.SIGXFSZ)  # the exit codes of those that are `dying`
 
 alive = []  # processes that a test has started
 
@@ -123,20 +124,24 @@ def start_ranks(*arguments, count=2):
 
 
 def dying(folder, moment, *, after=None):
-    """Code that lets a process kill itself as it is about to change a file below a folder: no clock decides when.
+    """Code that lets a process die as it changes a file below a folder for the `moment`-th time: no clock decides when.
 
-    The changes are counted from the one on before which the file `after` is there; the process dies before that of number
-    `moment`. A file that is opened for reading is none.
+    It dies before the change; or, of a file that it opens to write, once a little of it is written. Changes are counted from
+    the one on before which the file `after` is there.
     """
     return f"""
-import os, signal, sys
+import os, resource, signal, sys
 
 def look(event, arguments, count=[0], changes=("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")):
     if event in changes and arguments[1] != "r" and str(arguments[0]).startswith({str(folder)!r}):
         if os.path.exists({str(after or "/")!r}):
             count[0] += 1
-            if count[0] == {moment}:
+            if count[0] == {moment} and arguments[1] != "w":
                 os.kill(os.getpid(), signal.SIGKILL)
+            elif count[0] == {moment}:
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (99, 99))
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
 sys.addaudithook(look)
 """

@@ -2,7 +2,6 @@ import json
 import random
 import re
 import shutil
-import signal
 import sys
 import time
 from collections import Counter
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from media import cut, largest_file, moving, write_audio, write_video
-from processes import Process, dying, start, wait_for
+from processes import DEATHS, Process, dying, start, wait_for
 
 import i3dcli
 from i3dcli.cli.main import main
@@ -216,7 +215,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(tmp_path):
     finished = Counter()
     for moment in random.Random(0).sample(range(1, 72), 8):
         process = start("extract-flow", source, *SMALL, "--out", out, before=dying(out, moment))
-        assert (process.wait(), process.stderr) == (-signal.SIGKILL, "")
+        assert process.wait() in DEATHS and process.stderr == ""
         done = list(out.glob("*/v*/flow.json"))
         assert all(len(list(FlowReader(sidecar.parent))) == 3 for sidecar in done)
         finished[len(done)] += 1

@@ -11,7 +11,7 @@ import cv2
 import pytest
 import torch
 from media import cut, largest_file, write_audio
-from processes import dying, wait_for
+from processes import DEATHS, dying, wait_for
 from runs import TINY, assert_same_weights, dying_at, invoke, resume, rows, start, train, trained, waiting, weights
 
 import i3dcli
@@ -82,7 +82,7 @@ def test_a_run_leaves_checkpoints_log_curves_and_settings(motions, tmp_path):
 
 
 def test_the_best_weights_load_and_predict_as_they_validated(motions, tmp_path):
-    out = trained(motions, "--epochs", "4", "--lr", "0.05", tmp_path / "run")
+    out = trained(motions, "--epochs", "4", "--lr", "0.002", tmp_path / "run")
     best = max(rows(out), key=lambda row: float(row["val_top1"]))
     model = i3dcli.load_model(rgb=out / "best.pt", device="cpu")
     how = model.nets["rgb"].preprocessing
@@ -394,8 +394,7 @@ def test_killed_at_any_moment_and_resumed_equals_uninterrupted(motions, whole, t
     for arguments, moment in ((first, 12), (again, 40), (again, 59)):
         kill = dying(out, moment, after=out / "last.pt")
         process = start(*arguments, "--workers", "0", save_every=3, before=kill)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert process.wait() in DEATHS, process.stderr
         steps.append(torch.load(out / "last.pt", weights_only=True)["training"]["progress"]["step"])
     assert 0 < steps[0] < steps[-1] < 24  # each was killed after some had been saved, and before its end
     assert resume(out).exit_code == 0 and not list(out.glob(".*"))
