@@ -110,7 +110,7 @@ def start(*arguments, **options):
     return Process("i3dcli", arguments, **options)
 
 
-def start_ranks(*arguments, count=2):
+def start_ranks(*arguments, count=2, before=""):
     """Start `i3d` in as many processes as torchrun would, of which each knows its rank and where the others meet."""
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     common = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
@@ -118,7 +118,7 @@ def start_ranks(*arguments, count=2):
     ranks = []
     for rank in range(count):
         environment = {name: str(value) for name, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        ranks.append(start(*arguments, environment=environment))
+        ranks.append(start(*arguments, before=before, environment=environment))
         ranks[-1].store = store  # which is there as long as one of them
     return ranks
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from media import cut, largest_file, moving, write_audio, write_video
-from processes import DEATHS, Process, dying, start, wait_for
+from processes import DEATHS, dying, start, start_ranks, wait_for
 
 import i3dcli
 from i3dcli.cli.main import main
@@ -140,17 +140,34 @@ def test_shards_together_write_what_one_process_writes(tmp_path):
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 
 
+SECOND_WAITS = """
+import os, time
+from i3dcli.flow import extract
+
+def extract_video(*arguments, usual=extract.extract_video, **options):
+    while os.environ["RANK"] == "1" and not os.path.exists({gate!r}):
+        time.sleep(0.005)
+    return usual(*arguments, **options)
+
+extract.extract_video = extract_video
+"""
+
+
 def test_torchruns_ranks_share_the_list_and_wait_for_each_other(tmp_path):
-    """The first has an error at once, after which torchrun would end the second."""
-    source = videos(tmp_path / "in", 3, frames=4)
+    """The first has an error at once, and torchrun would end the second if it ended then."""
+    source, gate = videos(tmp_path / "in", 3, frames=4), tmp_path / "gate"
     (source / "a.mp4").write_bytes(b"")
     extract(source, "--out", tmp_path / "whole")
-    torchrun = ("--nproc-per-node=2", "--master-port=0", "--standalone", "-m", "i3dcli")
-    command = (*torchrun, "extract-flow", source, "--out", tmp_path / "parts", *SMALL)
-    process = Process("torch.distributed.run", command)
-    stdout, stderr = process.communicate()
+    command = ("extract-flow", source, "--out", tmp_path / "parts", *SMALL)
+    ranks = start_ranks(*command, before=SECOND_WAITS.format(gate=str(gate)))
+    wait_for(lambda: "extracted" in ranks[0].stderr, *ranks)
+    time.sleep(0.3)  # in which it would end
+    assert [process.poll() for process in ranks] == [None, None]
+    gate.touch()
+    (stdout, stderr), (more, silent) = (process.communicate() for process in ranks)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
-    assert (process.returncode, stdout.count("\n"), stderr.count("Error: not a video")) == (1, 3, 1)
+    assert [process.returncode for process in ranks] == [1, 1] and (stdout + more).count("\n") == 3
+    assert stderr.count("Error: not a video") == 1 and "Error" not in silent
 
 
 def test_torchrun_and_shard_together_are_wrong_usage(monkeypatch):
