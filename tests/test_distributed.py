@@ -16,9 +16,9 @@ from i3dcli.training.run_folder import RunFolder
 TORCHRUN = ("--standalone", "--nproc-per-node=2")
 
 
-def torchrun(*arguments):
-    """Start torchrun; the processes that it starts are fresh ones."""
-    return Process("torch.distributed.run", (*TORCHRUN, *arguments))
+def torchrun(folder, *arguments):
+    """Start torchrun, which keeps its records below a folder; the processes that it starts are fresh ones."""
+    return Process("torch.distributed.run", (*TORCHRUN, "--log-dir", folder / "torchrun", *arguments))
 
 
 def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, motions, tmp_path):
@@ -60,7 +60,7 @@ def test_a_run_goes_on_by_itself_when_one_of_its_processes_is_killed(motions, tm
     given = (motions, *HERE, *TINY, "--batch-size", "1", "--epochs", "3", "--lr", "0.05")
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     (tmp_path / "dying.py").write_text(DYING)
-    process = torchrun("--max-restarts=1", tmp_path / "dying.py", "train", *given, "--out", out)
+    process = torchrun(tmp_path, "--max-restarts=1", tmp_path / "dying.py", "train", *given, "--out", out)
     _, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert stderr.count("folder: 8 train, 4 val, 2 classes") == 2 and "Traceback" not in stderr  # begun twice
@@ -72,7 +72,7 @@ def test_a_run_goes_on_by_itself_when_one_of_its_processes_is_killed(motions, tm
 def test_a_signal_to_torchrun_saves_once_and_the_run_can_be_resumed_by_as_many_clips(motions, tmp_path):
     out = tmp_path / "run"
     forever = (motions, *HERE, *TINY, "--batch-size", "1", "--epochs", "100000", "--out", out)
-    process = torchrun("-m", "i3dcli", "train", *forever)
+    process = torchrun(tmp_path, "-m", "i3dcli", "train", *forever)
     wait_for((out / "last.pt").exists, process)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
