@@ -159,6 +159,17 @@ def wait_for(condition, *processes):
             raise AssertionError(f"ended before: {[(process.returncode, process.stderr) for process in ended]}")
 
 
+def ends_of(ranks):
+    """What each rank wrote to stdout and stderr, once all have ended; fails where one goes on long after another has failed."""
+    end = time.monotonic() + PATIENCE
+    while any(process.poll() is None for process in ranks):
+        if any(process.returncode for process in ranks):
+            end = min(end, time.monotonic() + PATIENCE / 5)
+        assert time.monotonic() < end, [(process.returncode, process.stderr) for process in ranks]
+        time.sleep(PAUSE)
+    return [process.communicate() for process in ranks]
+
+
 def close_all():
     """End what a test, or a failure in it, has left running."""
     while alive:

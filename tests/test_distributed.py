@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import torch
-from processes import Process, start_ranks, wait_for
+from processes import Process, ends_of, start_ranks, wait_for
 from runs import HERE, TINY, resume, rows, trained
 
 from i3dcli.distributed import ENVIRONMENT, Group, choose_device, cores_per_process, own_device, process_group
@@ -25,7 +25,7 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, mot
     given = ("--width", "1", "--init", checkpoints["rgb"], "--freeze-bn", "--log-every", "1", "--steps", "10", "--lr", "0.002")
     two = start_ranks("train", motions, *HERE, *TINY, *given, "--batch-size", "2", "--out", tmp_path / "two")
     one = trained(motions, *given, "--batch-size", "4", tmp_path / "one")
-    (stdout, stderr), (nothing, silent) = (process.communicate() for process in two)
+    (stdout, stderr), (nothing, silent) = ends_of(two)
     assert [process.returncode for process in two] == [0, 0], stderr
     assert stdout.count("\n") == 1 and stdout.startswith(f"{tmp_path}/two/best.pt  top1 ")  # of one process, not of both
     assert "2 clips x 2 processes of 9 frames" in stderr and (nothing, silent) == ("", "")
@@ -84,8 +84,7 @@ def test_a_signal_to_torchrun_saves_once_and_the_run_can_be_resumed_by_as_many_c
 
 def test_an_error_in_all_processes_is_one_line_of_each(motions, tmp_path):
     two = start_ranks("train", motions, *HERE, *TINY, "--freeze-until", "nothing", "--out", tmp_path / "run")
-    for process in two:
-        stdout, stderr = process.communicate()
+    for process, (stdout, stderr) in zip(two, ends_of(two), strict=True):
         assert (process.returncode, stdout, stderr.count("\n")) == (1, "", 1)
         assert stderr.startswith("Error: no such layer: --freeze-until nothing: expected one of ")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from media import write_audio
-from processes import start, start_ranks
+from processes import ends_of, start, start_ranks
 
 import i3dcli
 from i3dcli import DatasetError, save_checkpoint
@@ -557,7 +557,7 @@ def test_no_label_in_any_video_is_refused():
 def test_two_processes_equal_one_to_the_last_digit(spoiled, quick, weights, tmp_path):
     alone = score(spoiled, *weights, "--out", tmp_path / "one")
     options = ["eval", spoiled, *weights, "--out", tmp_path / "two"]
-    (stdout, stderr), (nothing, more) = (process.communicate() for process in start_ranks(*options))
+    (stdout, stderr), (nothing, more) = ends_of(start_ranks(*options))
     assert (stdout, nothing) == (alone.stdout, "")
     for line in alone.stderr.splitlines():
         assert (stderr + more).count(line) == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from media import cut, largest_file, moving, write_audio, write_video
-from processes import DEATHS, dying, start, start_ranks, wait_for
+from processes import DEATHS, dying, ends_of, start, start_ranks, wait_for
 
 import i3dcli
 from i3dcli.cli.main import main
@@ -164,7 +164,7 @@ def test_torchruns_ranks_share_the_list_and_wait_for_each_other(tmp_path):
     time.sleep(0.3)  # in which it would end
     assert [process.poll() for process in ranks] == [None, None]
     gate.touch()
-    (stdout, stderr), (more, silent) = (process.communicate() for process in ranks)
+    (stdout, stderr), (more, silent) = ends_of(ranks)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
     assert [process.returncode for process in ranks] == [1, 1] and (stdout + more).count("\n") == 3
     assert stderr.count("Error: not a video") == 1 and "Error" not in silent
