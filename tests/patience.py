@@ -1,5 +1,6 @@
 """Waiting for what happens in other threads."""
 
+import gc
 import threading
 import time
 
@@ -12,7 +13,8 @@ def named(prefix):
 
 
 def gone(prefix):
-    """Whether the threads whose names begin so end in time."""
+    """Whether the threads whose names begin so end in time, also those of iterators that a test has left half-way."""
+    gc.collect()
     end = time.monotonic() + SECONDS
     while named(prefix) and time.monotonic() < end:
         time.sleep(0.01)

@@ -71,14 +71,14 @@ def waiting(out, gate):
     """Code that keeps a run at the step after its first checkpoint until the file `gate` is there, lest it come to its end."""
     return f"""
 import os, time
-from i3dcli.training.trainer import Learner
+from i3dcli.training.trainer import Trainer
 
-def step(*arguments, usual=Learner.step, **options):
+def step(*arguments, usual=Trainer.step, **options):
     while os.path.exists({str(out / "last.pt")!r}) and not os.path.exists({str(gate)!r}):
         time.sleep(0.005)
     return usual(*arguments, **options)
 
-Learner.step = step
+Trainer.step = step
 """
 
 

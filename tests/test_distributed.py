@@ -41,15 +41,15 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, mot
 DYING = """
 import os, signal, sys
 from i3dcli.__main__ import run
-from i3dcli.training.trainer import Learner
+from i3dcli.training.trainer import Trainer
 
-def step(*arguments, usual=Learner.step, **options):
+def step(*arguments, usual=Trainer.step, **options):
     again = os.environ["TORCHELASTIC_RESTART_COUNT"] == "1"
     if os.environ["RANK"] == "1" and not again and os.path.exists(f"{sys.argv[-1]}/last.pt"):
         os.kill(os.getpid(), signal.SIGKILL)
     return usual(*arguments, **options)
 
-Learner.step = step
+Trainer.step = step
 run()
 """
 
@@ -77,7 +77,7 @@ def test_a_signal_to_torchrun_saves_once_and_the_run_can_be_resumed_by_as_many_c
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode != 0
-    assert len(re.findall(r"^Stopped after step \d+: .*: go on with --resume$", stderr, re.MULTILINE)) == 1
+    assert len(re.findall(r"^Stopped after step \d+: .*: go on with resume=True$", stderr, re.MULTILINE)) == 1
     result = resume(out)
     assert result.exit_code == 1 and "2 clips per step of all processes then, 1 now" in result.stderr
 
@@ -104,7 +104,7 @@ def test_where_one_machine_counts_a_restart_all_resume(tmp_path, monkeypatch, re
     if opens:
         expected = contextlib.nullcontext()
     else:
-        expected = pytest.raises(I3DError, match=rf"^a run is there: {tmp_path}: got its last\.pt; go on with --resume")
+        expected = pytest.raises(I3DError, match=rf"^a run is there: {tmp_path}: got its last\.pt; go on with resume=True")
     with expected, RunFolder(tmp_path, TrainOptions(), Group(), clips_per_step=2).opened(resume=False):
         pass
     assert next(answers, None) is None

@@ -1,7 +1,10 @@
 """What the documents promise is there: every command and option, and examples that run."""
 
+import ast
+import inspect
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -13,9 +16,13 @@ from media import moving, write_video
 
 import i3dcli
 from i3dcli.cli.main import main
+from i3dcli.evaluation.evaluate import EvalOptions
+from i3dcli.flow.extract import FlowOptions
+from i3dcli.training.options import TrainOptions
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
@@ -31,13 +38,24 @@ def test_python_examples_of_the_readme_run(checkpoints, tmp_path, monkeypatch):
     write_video(tmp_path / "video.mp4", moving(20))
     for stream, path in checkpoints.items():
         (tmp_path / f"{stream}.pt").symlink_to(path)
-    short, steps = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    short, steps, _ = PYTHON
     names = {}
     exec(short.replace('load_model("kinetics400")', "load_model(rgb='rgb.pt', flow='flow.pt')"), names)
     expected = names["model"].predict("video.mp4")
     exec(steps, names)
     assert (names["logits"][0] - expected.logits).abs().max() < 1e-4
     assert names["features"].shape == (1, 128, 3, 7, 7)
+
+
+def test_functions_in_the_readme_have_the_keywords_that_are_given():
+    options = {"train": TrainOptions, "evaluate": EvalOptions, "extract_flow": FlowOptions}
+    calls = [node for node in ast.walk(ast.parse(PYTHON[2])) if isinstance(node, ast.Call)]
+    assert len(calls) == 4
+    for call in calls:
+        name = call.func.attr
+        known = {*inspect.signature(getattr(i3dcli, name)).parameters}
+        known |= {field.name for field in fields(options[name])} if name in options else set()
+        assert {keyword.arg for keyword in call.keywords} <= known, name
 
 
 def words_and_numbers(text):

@@ -164,7 +164,7 @@ class RunFolder:
         return TrainOptions(**{**EARLIER, **options})
 
     def open(self, trainer: Trainer) -> Progress:
-        """What last.pt holds, loaded into the learner; or the record of a new run, written.
+        """What last.pt holds, loaded into the trainer; or the record of a new run, written.
 
         Raises CheckpointError if it is no run's, and I3DError if the run had other options.
         """
