@@ -15,59 +15,86 @@ from .common import COUNT, NAME, chosen_streams, numbers_from_text
 from .gate import say, told_if_interrupted
 
 
-@click.command("eval")
+@click.command("eval", short_help="Measure the accuracy of checkpoints on labelled videos.")
 @click.argument("source", type=NAME, required=False, metavar="[SPLIT]")
-@click.option("--model", type=NAME, metavar="NAME", help="Weights by name.")
-@click.option("--rgb", type=NAME, metavar="PATH", help="Checkpoint of RGB; {split} stands for the number of a split.")
-@click.option("--flow", type=NAME, metavar="PATH", help="Checkpoint of flow, likewise.")
-@click.option("--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to score.  [default: those given]")
-@click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
+@click.option("--model", type=NAME, metavar="NAME", help="Name of the weights to score.")
 @click.option(
-    "--any-flow", is_flag=True, help="Use flow of --flow-dir that was made otherwise than the weights want it, and say how."
+    "--rgb", type=NAME, metavar="PATH", help="Checkpoint of the RGB stream; {split} stands for the number of a split."
 )
-@click.option("--protocol", type=click.Choice(["full", "clips"]), default="full", help="Every frame, or clips and crops.")
-@click.option("--max-frames", type=COUNT, help=f"Of full: look at no more frames; the paper's are {defaults.MAX_CLIP_LEN}.")
-@click.option("--clips", type=click.IntRange(1, 1000), help=f"Of clips: how many per video.  [default: {defaults.TEST_CLIPS}]")
+@click.option(
+    "--flow", type=NAME, metavar="PATH", help="Checkpoint of the flow stream; {split} stands for the number of a split."
+)
+@click.option("--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to score.  [default: those given]")
+@click.option("--flow-dir", type=NAME, metavar="DIR", help="Read the flow that extract-flow wrote to DIR.")
+@click.option(
+    "--any-flow",
+    is_flag=True,
+    help="Use flow of --flow-dir even if it was made otherwise than the weights need, and print how.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["full", "clips"]),
+    default="full",
+    help="What the network sees of a video: every frame, or some clips in some crops.",
+)
+@click.option(
+    "--max-frames",
+    type=COUNT,
+    help=f"With --protocol full: use at most this many frames, the first ones; {defaults.MAX_CLIP_LEN} in the paper.",
+)
+@click.option(
+    "--clips",
+    type=click.IntRange(1, 1000),
+    help=f"With --protocol clips: number of clips per video.  [default: {defaults.TEST_CLIPS}]",
+)
 @click.option(
     "--crops",
     type=click.Choice(["1", "3"]),
     callback=lambda ctx, param, text: text and int(text),
-    help="Of clips: how many along the longer side.  [default: 1]",
+    help="With --protocol clips: number of crops along the longer side.  [default: 1]",
 )
 @click.option(
     "--format",
     type=click.Choice(["auto", *defaults.DATASET_FORMATS]),
     default="auto",
-    help="How SPLIT names videos and labels.",
+    help="Format in which SPLIT names videos and labels.",
 )
 @click.option(
     "--split",
     callback=numbers_from_text(int),
     default="1",
     metavar="1,2,3",
-    help="Of UCF-101, HMDB-51.",
+    help="Numbers of the splits of UCF-101 or HMDB-51.",
 )
-@click.option("--root", type=NAME, help="The folder in which the videos lie.  [default: that of the list]")
-@click.option("--classes", type=NAME, help="Names of the classes, for lists of numbers: text, JSON or CSV.")
-@click.option("--first-label", type=click.IntRange(0, 1), help="The number of the first class in a list.  [default: 0]")
+@click.option("--root", type=NAME, help="Folder that the videos lie in.  [default: that of the list]")
+@click.option("--classes", type=NAME, help="Names of the classes of a list that has only numbers: a text, JSON or CSV file.")
+@click.option("--first-label", type=click.IntRange(0, 1), help="Number of the first class in a list.  [default: 0]")
 @click.option(
-    "--scores", multiple=True, type=NAME, metavar="FILE.npz", help="Saved scores to fuse, in place of running networks."
+    "--scores",
+    multiple=True,
+    type=NAME,
+    metavar="FILE.npz",
+    help="Saved scores to fuse, in place of running networks; may be given more than once.",
 )
 @click.option(
-    "--fusion-weights", callback=numbers_from_text(float), default="1,1", metavar="RGB,FLOW", help="In the mean of the logits."
+    "--fusion-weights",
+    callback=numbers_from_text(float),
+    default="1,1",
+    metavar="RGB,FLOW",
+    help="Weights of RGB and flow in the mean of their logits.",
 )
 @click.option("--sweep-fusion", is_flag=True, help="Print the accuracy for fusion weights from 0 to 1, too.")
-@click.option("--out", type=NAME, metavar="DIR", help="Write metrics, scores, tables and report.html here.")
-@click.option("--overwrite", is_flag=True, help="Score all videos anew, and replace what is in DIR of these files.")
+@click.option("--out", type=NAME, metavar="DIR", help="Write metrics, scores, tables and report.html to DIR.")
+@click.option("--overwrite", is_flag=True, help="Score all videos again, and replace the results in DIR.")
 @click.option("--strict", is_flag=True, help="Stop at a video that cannot be read.")
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.pass_context
 def evaluate(ctx: click.Context, /, **options: Any) -> None:
     """Score checkpoints on SPLIT (all that train takes): the accuracy of RGB, flow and two-stream, with 95 % intervals.
 
-    Of a dataset with parts, the validation part is scored, or the test part if it has no other; name videos/test to
-    score that. Where weights were chosen on videos that are scored, it is said. With --out, what is scored is kept, and
-    running it again goes on where it stopped. Under torchrun, processes share the videos.
+    If a dataset has parts, the validation part is scored, or the test part if there is no other; name videos/test to
+    score the test part. A note tells if weights were chosen on videos that are scored. With --out, scores are kept, and
+    running the command again goes on where it stopped. Under torchrun, processes share the videos.
 
     \b
     Examples:

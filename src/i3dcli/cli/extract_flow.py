@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 TVL1_OPTIONS = {  # a field of TVL1 and its help; the ranges are those of its own
     "tau": "Time step of the dual variable.",
     "lambda_": "Weight of the data term: smaller is smoother.",
-    "theta": "Tightness of the coupling.",
-    "scales": "Levels of the pyramid.",
-    "warps": "Warps per level.",
-    "epsilon": "Mean squared change, in pixels, below which iterations stop; squared.",
-    "inner_iterations": "Iterations between two median filters, at most.",
-    "outer_iterations": "Rounds of iterations per warp.",
-    "scale_step": "Size of a level to the one below it.",
-    "median": "Median filter: 5 as OpenCV's CPU class, 0 as its CUDA class and denseflow.",
+    "theta": "Coupling of the flow to its data term: smaller is tighter.",
+    "scales": "Number of levels of the image pyramid.",
+    "warps": "Number of warps per level of the pyramid.",
+    "epsilon": "Iterations stop when the mean squared change is below this, squared; in pixels.",
+    "inner_iterations": "Largest number of iterations between two median filters.",
+    "outer_iterations": "Number of rounds of iterations per warp.",
+    "scale_step": "Size of a level of the pyramid, as a fraction of the next larger one.",
+    "median": "Side of the median filter: 5 as in OpenCV's CPU class, 0 for none as in its CUDA class and denseflow.",
 }
 
 
@@ -60,25 +60,52 @@ def shard_from_text(ctx: click.Context, param: click.Parameter, text: str | None
     return int(index), int(count)
 
 
-@click.command("extract-flow")
+@click.command("extract-flow", short_help="Compute the optical flow of videos and store it on disk.")
 @click.argument("inputs", nargs=-1, type=NAME, required=True, metavar="INPUT...")
-@click.option("--out", required=True, type=NAME, metavar="DIR", help="Where each video gets a folder of its own.")
 @click.option(
-    "--format", type=click.Choice(defaults.FLOW_FORMATS), default=defaults.FLOW_FORMATS[0], help="How flow is stored."
+    "--out", required=True, type=NAME, metavar="DIR", help="Output folder, where each video gets a folder of its own."
 )
-@click.option("--bound", type=BOUND, default=defaults.FLOW_BOUND, help="Pixels per frame at which jpg and zip are clamped.")
-@click.option("--fps", default=f"{defaults.FPS:g}", metavar="FPS|native", help="Frames per second to resample to.")
-@click.option("--short-side", type=PIXELS, default=defaults.SHORT_SIDE, help="Pixels, resized to before the flow.")
-@click.option("--frames", is_flag=True, help="Write the RGB frames too, as img_00001.jpg ...")
-@click.option("--viz", is_flag=True, help="Write flow.mp4 too: hue is direction, strength is speed, white is still.")
-@click.option("--quality", type=click.IntRange(1, 100), default=defaults.JPEG_QUALITY, help="Of JPEG pictures.")
-@click.option("--algorithm", type=click.Choice(defaults.FLOW_ALGORITHMS), default=defaults.FLOW_ALGORITHM, help="Of flow.")
-@click.option("--overwrite", is_flag=True, help="Do again what is there.")
 @click.option(
-    "--shard", callback=shard_from_text, metavar="I/N", help="Take every N-th video from the I-th on, counted from 0."
+    "--format",
+    type=click.Choice(defaults.FLOW_FORMATS),
+    default=defaults.FLOW_FORMATS[0],
+    help="Format in which flow is stored.",
 )
-@click.option("--device", type=NAME, default="cpu", metavar="cpu|cuda[:N]", help="Where TV-L1 runs; cuda is new and untried.")
-@click.option("--threads", type=click.IntRange(1), help="Pairs computed at once.  [default: every core]")
+@click.option(
+    "--bound",
+    type=BOUND,
+    default=defaults.FLOW_BOUND,
+    help="Largest flow in jpg and zip, in pixels per frame; a larger one is clamped.",
+)
+@click.option(
+    "--fps",
+    default=f"{defaults.FPS:g}",
+    metavar="FPS|native",
+    help="Frames per second to resample to, or native for the video's own rate.",
+)
+@click.option(
+    "--short-side",
+    type=PIXELS,
+    default=defaults.SHORT_SIDE,
+    help="Pixels of the shorter side, to which frames are resized first.",
+)
+@click.option("--frames", is_flag=True, help="Write the RGB frames, too, as img_00001.jpg ...")
+@click.option("--viz", is_flag=True, help="Write the flow in colours, too, as flow.mp4: hue is direction, saturation is speed.")
+@click.option("--quality", type=click.IntRange(1, 100), default=defaults.JPEG_QUALITY, help="Quality of JPEG pictures.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(defaults.FLOW_ALGORITHMS),
+    default=defaults.FLOW_ALGORITHM,
+    help="Algorithm that computes the flow.",
+)
+@click.option("--overwrite", is_flag=True, help="Compute flow that is already stored again, and replace it.")
+@click.option(
+    "--shard", callback=shard_from_text, metavar="I/N", help="Extract every N-th video from the I-th on, counted from 0."
+)
+@click.option(
+    "--device", type=NAME, default="cpu", metavar="cpu|cuda[:N]", help="Device to run TV-L1 on; cuda is new and untried."
+)
+@click.option("--threads", type=click.IntRange(1), help="Number of frame pairs to compute at once.  [default: every core]")
 @tvl1_options
 @click.pass_context
 def extract_flow(ctx: click.Context, /, inputs: tuple[str, ...], out: str, **options: Any) -> None:

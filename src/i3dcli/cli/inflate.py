@@ -9,14 +9,16 @@ from .common import CLASSES, NAME, check_outputs
 from .gate import say
 
 
-@click.command()
+@click.command(short_help="Turn 2D ImageNet weights into an I3D to train.")
 @click.argument("source", type=NAME)
-@click.option("--out", required=True, type=NAME, metavar="FILE", help="Where the checkpoint is written.")
-@click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Input of the I3D.")
-@click.option("--num-classes", type=CLASSES, metavar="N", help="Of the new head.  [default: Kinetics' 400, named]")
-@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes: text, JSON or CSV.")
-@click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their size.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it is there already.")
+@click.option("--out", required=True, type=NAME, metavar="FILE", help="Checkpoint file to write.")
+@click.option("--stream", type=click.Choice(defaults.STREAMS), default=defaults.STREAMS[0], help="Stream that the I3D is for.")
+@click.option(
+    "--num-classes", type=CLASSES, metavar="N", help="Number of classes of the new head.  [default: Kinetics' 400, named]"
+)
+@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes: a text, JSON or CSV file.")
+@click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their length in time.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it already exists.")
 def inflate(
     source: str, out: str, stream: str, num_classes: int | None, classes: str | None, no_rescale: bool, overwrite: bool
 ) -> None:

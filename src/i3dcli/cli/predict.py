@@ -46,47 +46,61 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
         ctx.exit()
 
 
-@click.command()
+@click.command(short_help="Label videos, whole or window by window.")
 @click.argument("videos", nargs=-1, type=NAME, required=True, metavar="VIDEO...")
-@click.option("--model", type=NAME, metavar="NAME", help=f"Weights by name.  [default: {defaults.MODEL}]")
+@click.option(
+    "--model", type=NAME, metavar="NAME", help=f"Name of the weights; see --list-models.  [default: {defaults.MODEL}]"
+)
 @click.option(
     "--list-models",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=list_models,
-    help="Print these names, and what they are.",
+    help="Print the names that --model takes, what they are, and exit.",
 )
 @click.option("--rgb", type=NAME, metavar="PATH", help="Checkpoint of the RGB stream, in place of --model.")
 @click.option("--flow", type=NAME, metavar="PATH", help="Checkpoint of the flow stream, in place of --model.")
-@click.option("--flow-dir", type=NAME, metavar="DIR", help="Use the flow that extract-flow wrote to DIR.")
+@click.option("--flow-dir", type=NAME, metavar="DIR", help="Read the flow that extract-flow wrote to DIR.")
 @click.option(
-    "--any-flow", is_flag=True, help="Use flow of --flow-dir that was made otherwise than the weights want it, and say how."
+    "--any-flow",
+    is_flag=True,
+    help="Use flow of --flow-dir even if it was made otherwise than the weights need, and print how.",
 )
 @click.option(
     "--stream", type=click.Choice(["both", *defaults.STREAMS]), help="Streams to run.  [default: both, or those given]"
 )
-@click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Labels to print.")
+@click.option("--top-k", type=click.IntRange(1), default=defaults.TOP_K, metavar="K", help="Number of labels to print.")
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.option(
     "--classes",
     type=NAME,
     metavar="FILE|NAME",
-    help="Names of the classes: a text, JSON or CSV file, or those of a model such as kinetics400.",
+    help="Names of the classes: a text, JSON or CSV file, or a model to take them from, such as kinetics400.",
 )
-@click.option("--json", is_flag=True, help="Print one JSON object per line and video.")
-@click.option("--csv", is_flag=True, help="Print CSV, one line per label.")
-@click.option("--scores", type=NAME, metavar="FILE.npz", help="Write the logits of each stream.")
-@click.option("--features", type=NAME, metavar="FILE.npz", help="Write the features before the classifier, with their seconds.")
-@click.option("--timeline", is_flag=True, help="Print the labels of each window of a video, not of the whole.")
+@click.option("--json", is_flag=True, help="Print each prediction as a line of JSON.")
+@click.option("--csv", is_flag=True, help="Print predictions as CSV, one line per label.")
+@click.option("--scores", type=NAME, metavar="FILE.npz", help="Write the logits of each stream to FILE.npz.")
 @click.option(
-    "--window", callback=span_from_text, metavar="N|Ns", help="Frames or seconds.  [default: a clip of the model's training]"
+    "--features", type=NAME, metavar="FILE.npz", help="Write the features before the classifier, with their times in seconds."
 )
-@click.option("--stride", callback=span_from_text, metavar="N|Ns", help="From window to window.  [default: the window]")
-@click.option("--plot", type=NAME, metavar="FILE.png|.svg", help="Draw the timeline of one video.")
-@click.option("--annotate", type=NAME, metavar="FILE.mp4", help="Write one video with each window's labels on it.")
-@click.option("--show-flow", is_flag=True, help="Show the flow too in the video of --annotate.")
-@click.option("--overwrite", is_flag=True, help="Replace the files that are to be written where they are there already.")
+@click.option("--timeline", is_flag=True, help="Print the labels of each window of a video, not of the whole video.")
+@click.option(
+    "--window",
+    callback=span_from_text,
+    metavar="N|Ns",
+    help="Length of a window: N frames or N seconds.  [default: a clip of the model's training]",
+)
+@click.option(
+    "--stride",
+    callback=span_from_text,
+    metavar="N|Ns",
+    help="Distance from window to window: N frames or N seconds.  [default: the length of the window]",
+)
+@click.option("--plot", type=NAME, metavar="FILE.png|.svg", help="Draw the timeline of one video as a picture.")
+@click.option("--annotate", type=NAME, metavar="FILE.mp4", help="Write one video with the labels of each window drawn on it.")
+@click.option("--show-flow", is_flag=True, help="With --annotate: show the flow in the video, too.")
+@click.option("--overwrite", is_flag=True, help="Replace output files that already exist.")
 @click.pass_context
 def predict(
     ctx: click.Context, /, videos: tuple[str, ...], json: bool, csv: bool, top_k: int, overwrite: bool, **options: Any

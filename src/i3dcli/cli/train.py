@@ -16,52 +16,74 @@ from .common import BOUND, COUNT, FRACTION, FRAMES, NAME, PIXELS, POSITIVE, PROC
 from .gate import say, told_if_interrupted
 
 TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are there
-    ("val", NAME, "Validation videos, where TRAIN does not name them itself."),
+    ("val", NAME, "Validation videos, if TRAIN does not name them itself."),
     (
         "val-fraction",
         FloatRange(0, 1, max_open=True),
-        "Part of TRAIN's videos to validate on, by recording.  [default: TRAIN's own part, or 0.1 if that is a test part]",
+        "Share of TRAIN's videos to validate on, in whole recordings.  "
+        "[default: TRAIN's own validation part, or 0.1 if it has only a test part]",
     ),
-    ("format", click.Choice(["auto", *defaults.DATASET_FORMATS]), "How TRAIN and --val name videos and labels."),
-    ("split", click.IntRange(1, 3), "Of UCF-101 and HMDB-51."),
-    ("root", NAME, "The folder in which the videos lie.  [default: that of the list]"),
-    ("classes", NAME, "Names of the classes, for lists of numbers: text, JSON or CSV."),
-    ("first-label", click.IntRange(0, 1), "The number of the first class in a list.  [default: 0]"),
-    ("flow-dir", NAME, "Where extract-flow put the flow; for --stream flow."),
-    ("any-flow", bool, "Take flow that was made otherwise than the weights of --init want it, and say how."),
-    ("strict", bool, "Stop at a video that cannot be read, in place of taking another."),
+    ("format", click.Choice(["auto", *defaults.DATASET_FORMATS]), "Format in which TRAIN and --val name videos and labels."),
+    ("split", click.IntRange(1, 3), "Number of the split of UCF-101 or HMDB-51."),
+    ("root", NAME, "Folder that the videos lie in.  [default: that of the list]"),
+    ("classes", NAME, "Names of the classes of a list that has only numbers: a text, JSON or CSV file."),
+    ("first-label", click.IntRange(0, 1), "Number of the first class in a list.  [default: 0]"),
+    ("flow-dir", NAME, "With --stream flow: read the flow that extract-flow wrote to this folder."),
+    ("any-flow", bool, "Use flow of --flow-dir even if it was made otherwise than the weights of --init need, and print how."),
+    ("strict", bool, "Stop at a video that cannot be read, instead of taking another."),
     ("architecture", str, "Network to train, one of those in table 1 of the paper."),
-    ("stream", click.Choice(defaults.STREAMS), "Which stream to train."),
-    ("init", NAME, "Weights to start from: a name or a checkpoint.  [default: fresh ones]"),
-    ("width", option_type(defaults.WIDTHS), "Channels of each layer, as a fraction of the paper's."),
-    ("dropout", FloatRange(0, 1, max_open=True), "Before the classifier."),
-    ("clip-len", FRAMES, f"Frames of a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
-    ("crop", PIXELS, f"Pixels of the square that is seen.  [default: those of --init, or {defaults.CROP}]"),
-    ("short-side", PIXELS, f"Pixels, resized to before the crop.  [default: those of --init, or {defaults.SHORT_SIDE}]"),
-    ("fps", RATE, f"Frames per second.  [default: those of --init, or {defaults.FPS:g}]"),
-    ("bound", BOUND, f"Pixels per frame at which flow is clamped.  [default: those of --init, or {defaults.FLOW_BOUND:g}]"),
-    ("flip", bool, "Mirror half of the clips; leave it out where left and right are classes."),
-    ("epochs", POSITIVE, "Passes over the training videos."),
-    ("steps", COUNT, "Steps of the optimizer, in place of --epochs."),
-    ("batch-size", click.IntRange(1, 100_000), "Clips that a process looks at at once."),
-    ("accumulate", COUNT, "Batches per step.  [default: 1, or such that a step has as many clips as the recipe's]"),
-    ("lr", FRACTION, "Learning rate."),
-    ("schedule", click.Choice(recipes.SCHEDULES), "How it falls: to zero, at --lr-steps, or when validation stops improving."),
-    ("lr-steps", str, "STEP:LR,STEP:LR,... of --schedule step."),
-    ("patience", COUNT, "Validations without a lower loss until --schedule plateau divides the rate by 10."),
-    ("warmup", click.IntRange(0), "Steps in which the rate rises to --lr."),
-    ("momentum", FloatRange(0, 1, max_open=True), "Of SGD."),
-    ("weight-decay", FRACTION, "On filters."),
-    ("clip-grad", POSITIVE, "Largest norm of the gradient.  [default: any]"),
-    ("freeze-bn", bool, "Leave batch norm as it is."),
-    ("freeze-until", str, "Leave all layers up to this one as they are, such as Mixed_4f."),
-    ("sync-bn", bool, "Batch statistics over the clips of all processes; CUDA only."),
+    ("stream", click.Choice(defaults.STREAMS), "Stream that is trained."),
+    ("init", NAME, "Weights to start from: a name or a checkpoint.  [default: random weights]"),
+    ("width", option_type(defaults.WIDTHS), "Number of channels of each layer, as a fraction of the paper's."),
+    ("dropout", FloatRange(0, 1, max_open=True), "Dropout before the classifier: the share of features that is left out."),
+    ("clip-len", FRAMES, f"Number of frames in a clip.  [default: those of --init, or {defaults.CLIP_LEN}]"),
+    ("crop", PIXELS, f"Pixels of a side of the square crop.  [default: those of --init, or {defaults.CROP}]"),
+    (
+        "short-side",
+        PIXELS,
+        "Pixels of the shorter side, to which frames are resized before the crop.  "
+        f"[default: those of --init, or {defaults.SHORT_SIDE}]",
+    ),
+    ("fps", RATE, f"Frames per second to resample to.  [default: those of --init, or {defaults.FPS:g}]"),
+    (
+        "bound",
+        BOUND,
+        f"Largest flow in pixels per frame; a larger one is clamped.  [default: those of --init, or {defaults.FLOW_BOUND:g}]",
+    ),
+    ("flip", bool, "Mirror half of the clips; use --no-flip if left and right are classes."),
+    ("epochs", POSITIVE, "Number of passes over the training videos."),
+    ("steps", COUNT, "Number of steps of the optimizer, in place of --epochs."),
+    ("batch-size", click.IntRange(1, 100_000), "Number of clips in a batch of one process."),
+    (
+        "accumulate",
+        COUNT,
+        "Number of batches per step of the optimizer.  [default: 1, or such that a step has as many clips as the recipe's]",
+    ),
+    ("lr", FRACTION, "Learning rate of SGD, before --schedule lowers it."),
+    (
+        "schedule",
+        click.Choice(recipes.SCHEDULES),
+        "How the learning rate falls: to zero, at --lr-steps, or when validation stops improving.",
+    ),
+    ("lr-steps", str, "With --schedule step: learning rates from given steps on, as STEP:LR,STEP:LR,..."),
+    (
+        "patience",
+        COUNT,
+        "With --schedule plateau: validations without a lower loss until the learning rate is divided by 10.",
+    ),
+    ("warmup", click.IntRange(0), "Number of steps in which the learning rate rises to --lr."),
+    ("momentum", FloatRange(0, 1, max_open=True), "Momentum of SGD."),
+    ("weight-decay", FRACTION, "Weight decay of filters; biases and batch norm have none."),
+    ("clip-grad", POSITIVE, "Largest norm of the gradient; a larger one is scaled down.  [default: any]"),
+    ("freeze-bn", bool, "Keep statistics and parameters of batch norm fixed."),
+    ("freeze-until", str, "Keep all layers up to and including this one fixed, such as Mixed_4f."),
+    ("sync-bn", bool, "Compute batch statistics over the clips of all processes; CUDA only."),
     (
         "precision",
         click.Choice(recipes.PRECISIONS),
-        "Of the network's arithmetic; weights are fp32. On CUDA, fp32 convolves in TF32.",
+        "Precision of the network's arithmetic; weights are fp32. On CUDA, convolutions in fp32 use TF32.",
     ),
-    ("seed", click.IntRange(0, 2**63 - 1), "Of all that is random."),
+    ("seed", click.IntRange(0, 2**63 - 1), "Seed of all random numbers."),
 )
 
 
@@ -80,25 +102,29 @@ def train_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.command()
+@click.command(short_help="Train one stream on labelled videos.")
 @click.argument("train", type=NAME, required=False, metavar="[TRAIN]")
-@click.option("--out", required=True, type=NAME, metavar="RUN", help="The run's folder: checkpoints, log, curves.")
+@click.option("--out", required=True, type=NAME, metavar="RUN", help="Folder of the run: checkpoints, log, curves.")
 @click.option(
-    "--recipe", type=click.Choice(list(recipes.RECIPES)), help="The numbers of a paper, printed; options override them."
+    "--recipe",
+    type=click.Choice(list(recipes.RECIPES)),
+    help="Use and print the hyperparameters of a paper; other options override them.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in RUN; its options need not be given again.")
-@click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to train.")
-@click.option("--workers", type=PROCESSES, help="Processes that read videos.  [default: a core each but one, up to 8]")
+@click.option("--resume", is_flag=True, help="Resume the run in RUN; its options need not be given again.")
+@click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Device to train on.")
+@click.option("--workers", type=PROCESSES, help="Number of processes that read videos.  [default: cores - 1, up to 8]")
 @click.option("--compile", is_flag=True, help="Compile the network with torch.compile.")
-@click.option("--log-every", type=COUNT, metavar="STEPS", help="Add rows to log.csv between epochs.")
+@click.option(
+    "--log-every", type=COUNT, metavar="STEPS", help="Add a row to log.csv every STEPS steps, not only at the end of an epoch."
+)
 @train_options
 @click.pass_context
 def train(ctx: click.Context, /, out: str, recipe: str | None, resume: bool, **options: Any) -> None:
     """Train one stream on TRAIN: a folder of classes, a list of videos and labels, or a dataset's own split files.
 
-    Prints the best validation, or the last loss where there is none. A part that is called test is not looked at. Under
-    torchrun, processes share the work; after Ctrl-C or SIGTERM the run can be resumed and ends with the same weights as
-    if it had not been stopped.
+    Prints the result of the best validation, or the last loss if there is no validation. A part that is called test is
+    not used. Under torchrun, processes share the work; after Ctrl-C or SIGTERM the run can be resumed and ends with the
+    same weights as if it had not been stopped.
 
     \b
     Examples:
