@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks, and what may be read or written where."""
+"""Atomic writes, locks, and checks of paths to read or write."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .errors import DatasetError, I3DError
 from .text import csv_text, option, shown
 
 LOCK = ".i3d.lock"
-LAST_MOMENTS = 0.2  # seconds in which a process that is just ending lets go of a lock
-MAX_WRITERS = 8  # processes at once that write a file of the same name; the last one wins
+LAST_MOMENTS = 0.2  # seconds for a process that is just ending to release a lock
+MAX_WRITERS = 8  # processes that may write one file at once; the last one wins
 
 
 @contextmanager
 def atomic_write(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it is synced and renamed on success, removed on any failure.
 
-    What a killed process left of the same is cleared away. A link stays one, and what it leads to is replaced; a file that
-    is replaced leaves its permissions. Without `overwrite`, a file that came there meanwhile stays, and what was written is
-    kept beside it under another name. Raises I3DError.
+    Leftovers of a killed process are removed. A link stays a link, and its target is replaced; the new file gets the
+    permissions of the old one. Without `overwrite`, a file that was created meanwhile stays, and the new one is kept beside
+    it under another name. Raises I3DError.
     """
     target = Path(os.path.realpath(path))
     check_regular(path)
@@ -53,7 +53,7 @@ def atomic_write(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
 def temporary_beside(target: Path) -> Iterator[Path]:
     """An empty file beside `target` that this process holds a lock on, removed at the end if it is still there.
 
-    Of those that killed processes left, which nobody holds, one is taken again and the others are removed.
+    Of the unlocked files that killed processes left, one is used again and the others are removed.
     """
     name = f".{shortened(target.name, 200)}.i3d"
     paths = [target.with_name(f"{name}{number or ''}.tmp") for number in range(MAX_WRITERS)]
@@ -76,20 +76,20 @@ def temporary_beside(target: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what killed processes left of a file that they were writing."""
+    """Remove the temporary files that killed processes left beside `target`."""
     with suppress(OSError), temporary_beside(target):
         pass
 
 
 def move_to_free_name(temporary: Path, target: Path) -> Path:
-    """Give a file the name `target`, or where there is a file of that name, it with a number; returns the name."""
+    """Rename a file to `target`, or to `target` with a number if that exists; returns the new path."""
     for number in itertools.count(1):
         place = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
         try:
             os.link(temporary, place)
         except FileExistsError:
             continue
-        except OSError:  # a file system without links
+        except OSError:  # a file system without hard links
             if os.path.lexists(place):
                 continue
             os.rename(temporary, place)
@@ -98,29 +98,29 @@ def move_to_free_name(temporary: Path, target: Path) -> Path:
 
 
 def shortened(name: str, length: int) -> str:
-    """A name of at most so many bytes, cut between two characters."""
+    """A name of at most `length` bytes, cut between two characters."""
     data = os.fsencode(name)
     return name if len(data) <= length else data[:length].decode("utf-8", "ignore")
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock on a folder or file that is there until the end of the block.
+    """Hold a lock on an existing folder or file until the end of the block.
 
-    False if another process has it, or has just moved or removed what it is on.
+    False if another process holds it, or has just moved or removed the folder or file.
     """
     with ExitStack() as stack:
-        ours = os.name == "nt"  # folders cannot be locked there; processes should be given shards instead
+        ours = os.name == "nt"  # Windows cannot lock folders; processes should be given shards
         with suppress(FileNotFoundError):
             if not ours:
-                descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # NFS locks what can be written
+                descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # NFS locks only files open for writing
                 stack.callback(os.close, descriptor)
                 ours = lock_descriptor(descriptor, wait=wait) and is_at(descriptor, path)
         yield ours
 
 
 def lock_descriptor(descriptor: int, *, wait: bool = False) -> bool:
-    """Lock an open file until it is closed; False if another process has it. Where there are no such locks, it is True."""
+    """Lock an open file until it is closed; False if another process holds the lock. Always True on Windows."""
     if os.name == "nt":
         return True
     import fcntl
@@ -132,23 +132,23 @@ def lock_descriptor(descriptor: int, *, wait: bool = False) -> bool:
 
 
 def is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still what is at a path."""
+    """True if a path still leads to an open file."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     return False
 
 
 def remove_if_at(descriptor: int, path: Path) -> None:
-    """Remove the file at a path if it is the open one, and not already another process's."""
+    """Remove the file at a path, if the path still leads to this open file."""
     if is_at(descriptor, path):
         path.unlink()
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to a folder until the end of the block. Raises I3DError where one does.
+    """Keep other processes from writing to a folder until the end of the block. Raises I3DError if one does already.
 
-    They see it by the file LOCK there, which goes at the end; one that a killed process left is taken again.
+    The lock is a file LOCK in the folder, which is removed at the end; that of a killed process is taken over.
     """
     with ExitStack() as stack:
         try:
@@ -166,9 +166,9 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_by_file(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a lock that an empty file stands for, which is made, and removed at the end; False if another process has it.
+    """Hold a lock on an empty file, which is created, and removed at the end; False if another process holds it.
 
-    Processes forked meanwhile do not hold it. Raises OSError, also for a file at `path` that is not empty, which is kept.
+    Processes forked meanwhile do not hold it. Raises OSError, also if a file at `path` is not empty; that file is kept.
     """
     with suppress(FileNotFoundError):
         found = os.lstat(path)
@@ -189,14 +189,14 @@ def locked_by_file(path: Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def remove_lock_file(path: Path) -> None:
-    """Remove the file of a lock that nobody holds, if filelock has not, as it does on Windows and did before version 4."""
+    """Remove the file of a lock that no process holds; filelock does so only on Windows, or before version 4."""
     with suppress(OSError), locked(path) as ours:
         if ours and os.name != "nt" and not path.stat().st_size:
-            path.unlink()  # who waits for it makes another one
+            path.unlink()  # a process that waits for it makes a new one
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole or not at all; what UTF-8 cannot hold becomes a question mark. Raises I3DError."""
+    """Write a text file whole or not at all; characters that UTF-8 lacks become question marks. Raises I3DError."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "replace"))
 
@@ -207,7 +207,7 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def check_regular(path: str | Path) -> None:
-    """Raise I3DError for a path that something else than a file is at, such as a device."""
+    """Raise I3DError if a path leads to a folder, a device or the like."""
     if Path(path).is_dir():
         raise I3DError(f"cannot write: {shown(path)}: it is a folder; give the name of a file")
     if os.path.exists(path) and not os.path.isfile(path):
@@ -221,13 +221,13 @@ def check_is_file(
     what: str = "the list",
     advice: str = "give the path of a text file",
 ) -> None:
-    """Raise `error` unless a regular file is at `path`, or a link to one: from a pipe or a device one reads for ever.
+    """Raise `error` unless `path` is a regular file or a link to one; reading a pipe or a device may never end.
 
-    `what` is what was to be read, as in "weights"; `advice` says what to give in its place.
+    `what` names what was to be read, such as "weights"; `advice` says what to give instead.
     """
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError) as cause:  # a ValueError is a name with a zero byte
+    except (OSError, ValueError) as cause:  # ValueError: a name with a zero byte
         reason = getattr(cause, "strerror", None) or cause
         raise error(f"cannot read {what}: {shown(path)}: {reason}; {advice}") from cause
     if not stat.S_ISREG(mode):
@@ -237,7 +237,7 @@ def check_is_file(
 
 
 def check_writable(path: str | Path, *, others: Iterable[str | Path] = (), overwrite: bool = True) -> None:
-    """Raise I3DError unless a file can be made at `path` that is none of `others`, nor without `overwrite` there already."""
+    """Raise I3DError unless `path` can be written and is none of `others` nor, without `overwrite`, an existing file."""
     folder = Path(os.path.realpath(path)).parent
     check_regular(path)
     if any(os.path.realpath(path) == os.path.realpath(other) for other in others):

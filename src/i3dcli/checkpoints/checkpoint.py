@@ -4,15 +4,15 @@ A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads,
 
     format "i3d" · version 2 · architecture (a name in ARCHITECTURES) · inputs (["rgb"] or ["flow"]) · width · num_classes ·
     classes (names or None) · state_dict · preprocessing (the fields of `Preprocessing`) · tool (name and version that wrote
-    it) · training (what a run needs to go on, in the last.pt of a run; whoever loads the network ignores it) · chosen_on
-    (the numbers of the videos that the weights are the best on, in the best.pt of a run)
+    it) · training (the state of a run, only in its last.pt; loading the network ignores it) · chosen_on (the numbers of the
+    videos that the weights were chosen on, only in the best.pt of a run)
 
 Files of version 1 have `stream` ("rgb" or "flow") in place of architecture and inputs; all of them are I3Ds.
 
-Files of others hold I3D's state_dict, bare, in containers or behind prefixes, which `networks` finds, in a layout that
-`key_maps` knows; `weight_files` reads them, without running any code. Or they are TensorFlow checkpoints, which `tensorflow`
-reads. Nothing of a network is skipped silently. What is not of it in TensorFlow's, such as an optimizer's slots, averages of
-the weights and counters, is passed over.
+Other PyTorch files hold I3D's state_dict, bare, in containers or behind prefixes: `weight_files` reads them without
+running any code, `networks` finds the state_dict, and `key_maps` knows the layout. `tensorflow` reads TensorFlow checkpoints
+and passes over what is not of the network: an optimizer's slots, averages of weights, counters. No tensor of a network is
+skipped silently.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from .tensors import Inert, Stored
 from .weight_files import read_weights
 
 FORMAT, VERSION = "i3d", 2
-DESCRIPTION = {"state_dict", "width", "preprocessing"}  # whoever has these is a file of ours, whatever its format says
+DESCRIPTION = {"state_dict", "width", "preprocessing"}  # a file with these keys is ours, whatever its format says
 LAST_CONV = "logits.conv3d.weight"
 
 
 def load_checkpoint(path: str | Path) -> VideoNetwork:
     """The network stored at `path`, in evaluation mode on the CPU, float32: a file of ours, or an I3D in any known layout.
 
-    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), any of its files, or the folder it is alone in. Of
-    several networks in one file, `path#key` names one. Classes, inputs, width and preprocessing are read from the file;
-    `net.classes` is None where it names none. Raises CheckpointError for anything that is not a whole network.
+    A TensorFlow checkpoint is named by its prefix (`model.ckpt`), any of its files, or its folder if that holds no other. In
+    a file of several networks, `path#key` names one. Classes, inputs, width and preprocessing are read from the file;
+    `net.classes` is None if it names none. Raises CheckpointError for anything that is not a whole network.
     """
     file, key = split_key(path)
     if index := tensorflow_index(file):
@@ -62,7 +62,7 @@ def load_checkpoint(path: str | Path) -> VideoNetwork:
 
 
 def described_network(content: Mapping[str, Any], path: str | Path) -> VideoNetwork:
-    """The network in a file of ours. Raises CheckpointError where its description and its tensors say different things."""
+    """The network in a file of ours. Raises CheckpointError if its description and its tensors disagree."""
     description = read_description(content, path)
     with torch.device("meta"):
         net = ARCHITECTURES[description.architecture].build(
@@ -77,18 +77,18 @@ def described_network(content: Mapping[str, Any], path: str | Path) -> VideoNetw
 
 
 def load_tensors(net: VideoNetwork, tensors: Mapping[str, Stored | Inert], path: str | Path, *, advice: str = "") -> None:
-    """Give a network without memory of its own its tensors. Raises CheckpointError."""
+    """Assign tensors to a network on the meta device. Raises CheckpointError."""
     title = ARCHITECTURES[net.architecture].title
     net.load_state_dict(read_tensors(tensors, net.state_dict(), path, network=title, advice=advice), strict=True, assign=True)
 
 
 def tensors_of(network: Network) -> dict[str, Stored | Inert]:
-    """The tensors of what was found in a file of PyTorch's, under our names where they are in a layout that we know."""
+    """The tensors of a network in a PyTorch file, under our names if its layout is known."""
     return from_pytorch({name: value for name, value in network.entries.items() if isinstance(value, (Stored, Inert))})
 
 
 def network_of(tensors: Mapping[str, Stored | Inert], path: str | Path, *, advice: str = "") -> I3D:
-    """The I3D that has these tensors, which say what it looks at and how wide it is. Raises CheckpointError."""
+    """The I3D with these tensors, whose shapes give its input, width and classes. Raises CheckpointError."""
     if FIRST_CONV not in tensors:
         found = identify({name: value.shape for name, value in tensors.items() if isinstance(value, Stored)})
         raise wrong(path, found, "Inception-v1 I3D in pytorch-i3d's, hassony2's or our own layout")
@@ -122,8 +122,8 @@ def save_checkpoint(
 ) -> None:
     """Write `net` as a self-describing file, whole or not at all. `dtype` is that of the stored tensors.
 
-    `training` is what a training run needs to go on, tensors and plain values; `chosen_on` are the numbers of the videos
-    that the weights were chosen on. Without `overwrite` a file that is there stays, see `files.atomic_write`. Raises I3DError.
+    `training` is the state of a training run, tensors and plain values; `chosen_on` are the numbers of the videos that the
+    weights were chosen on. Without `overwrite` an existing file stays, see `files.atomic_write`. Raises I3DError.
     """
     content = {
         "format": FORMAT,
@@ -146,7 +146,7 @@ def save_checkpoint(
 
 def write_torch(content: Mapping[str, Any], path: str | Path, *, overwrite: bool = True) -> None:
     """`torch.save`, whole or not at all. Raises I3DError."""
-    data = io.BytesIO()  # torch itself says nothing helpful about a disk that is full
+    data = io.BytesIO()  # torch's own error for a full disk is no help
     torch.save(content, data)
     with atomic_write(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(data.getbuffer())
@@ -154,7 +154,7 @@ def write_torch(content: Mapping[str, Any], path: str | Path, *, overwrite: bool
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a file of ours says of its network."""
+    """The description of a network in a file of ours."""
 
     architecture: str
     inputs: tuple[str, ...]
@@ -166,7 +166,7 @@ class Description:
 
 
 def read_description(content: Mapping[str, Any], path: str | Path) -> Description:
-    """The description in a file of ours. Raises CheckpointError unless its version is known and all of it in range."""
+    """The description in a file of ours. Raises CheckpointError unless its version is known and all values are in range."""
     if content.get("format") != FORMAT:
         raise wrong(path, f"format {briefly(content.get('format'))}", f"{FORMAT!r}", "write it with i3d again")
     version = content.get("version")
@@ -206,7 +206,7 @@ def read_description(content: Mapping[str, Any], path: str | Path) -> Descriptio
 
 
 def from_version_1(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """A file of version 1 as one of version 2. Its number of classes may be told by nothing but their names or its tensors."""
+    """The content of a version 1 file as version 2; if it lacks the number of classes, their names or the tensors give it."""
     stream, classes, tensors = content.get("stream"), content.get("classes"), content.get("state_dict")
     if not isinstance(stream, str) or stream not in CHANNELS:
         raise wrong(path, f"no usable 'stream' ({briefly(stream)})", "a file written by i3d")
@@ -216,7 +216,7 @@ def from_version_1(content: Mapping[str, Any], path: str | Path) -> dict[str, An
 
 
 def as_preprocessing(record: Mapping[str, Any], path: str | Path) -> Preprocessing:
-    """The fields in a file of ours; where it has no parameters of TV-L1, it is older than they, and had the defaults."""
+    """The preprocessing in a file of ours; an old file without parameters of TV-L1 had the defaults."""
     default = dataclasses.asdict(Preprocessing())
     parameters = record.get("flow_parameters", default["flow_parameters"])
     try:

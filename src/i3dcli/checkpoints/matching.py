@@ -1,4 +1,4 @@
-"""The tensors of a file are exactly those of a network, in name, shape and kind, and all finite; else it is said."""
+"""Checks that the tensors of a file are those of a network in name, shape and kind, and reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..text import shown
 from .tensors import Inert, Stored
 
 VARIANCES = "running_var"
-MOST_REPEATED = 1 << 25  # numbers in the tensors of a network, where it has them not all by itself; the paper's has 13 million
+MOST_REPEATED = 1 << 25  # numbers that a network may have while its file stores fewer; the paper's has 13 million
 
 
 def read_tensors(
@@ -27,10 +27,10 @@ def read_tensors(
     names: Mapping[str, str] | None = None,
     advice: str = "",
 ) -> dict[str, Tensor]:
-    """The `tensors`, if they are just the `expected` ones, by name, shape and kind of numbers, and all are finite.
+    """The `tensors`, if they are exactly the `expected` ones in name, shape and kind of numbers, and all are finite.
 
-    What they are is judged before any is read; then they are float32, and counters int64. `names` are what they are
-    called in the file, where that is not what we call them. Raises CheckpointError.
+    All are checked before the first is read. Weights become float32, and counters int64. `names` are the tensors' names
+    in the file where these differ from ours. Raises CheckpointError.
     """
     names = names or {}
     optional = {key for key in expected if key.endswith("num_batches_tracked")}  # absent before torch 0.4.1
@@ -53,21 +53,21 @@ def read_tensors(
 
 
 def read_as(tensor: Stored, dtype: torch.dtype) -> Tensor:
-    """The numbers of a tensor as another type, each in a place of its own, so that they can be changed in training."""
+    """A tensor as another type, with memory of its own for each number, so that training can change it."""
     numbers = tensor.read().to(dtype)
     return numbers if tensor.is_whole else numbers.contiguous()
 
 
 def check_volume(tensors: Collection[Stored], path: str | Path, advice: str) -> None:
-    """Raise CheckpointError for tensors that are far larger than what a file has of them, as a stride of zero makes them."""
+    """Raise CheckpointError for tensors far larger than their data in the file, as with a stride of zero."""
     claimed, there = sum(math.prod(tensor.shape) for tensor in tensors), sum(tensor.numbers for tensor in tensors)
     if claimed > max(there, MOST_REPEATED):
         raise wrong(path, f"tensors of {claimed} numbers, of which it has {there}", "a number for each place", advice)
 
 
 def finite(tensor: Tensor, name: str, path: str | Path) -> Tensor:
-    """The tensor, if all its numbers are finite, and none is negative where they are variances. Raises CheckpointError."""
-    if not torch.isfinite(tensor).all():  # of float64, what float32 cannot hold is infinite
+    """The tensor, if all its numbers are finite and no variance is negative. Raises CheckpointError."""
+    if not torch.isfinite(tensor).all():  # a float64 too large for float32 is infinite
         raise wrong(path, f"NaN or infinity in {name}", "finite weights", "copy or download the file again")
     if name.endswith(VARIANCES) and tensor.numel() and tensor.min() < 0:
         raise wrong(path, f"a negative variance in {name}", "variances from 0 on", "copy or download the file again")

@@ -1,4 +1,4 @@
-"""Where in the content of a file the network is: below which keys, and behind which prefix of its tensors' names."""
+"""The content of a weight file → the network in it, below any keys and behind any prefix of tensor names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..errors import CheckpointError
 from ..text import briefly, shown
 from .tensors import Inert, Stored
 
-DEEPEST = 6  # containers within each other that are looked into
+DEEPEST = 6  # nested containers that are searched
 MOST_CONTAINERS = 10_000
 SHOWN_CANDIDATES = 6
 
 
 class Candidate(NamedTuple):
-    """Tensors that are a network's: what they are called after `#`, the dict they are in, and the prefix of their names."""
+    """The tensors of one network: its name after `#`, the dict that holds them, and the prefix of their names."""
 
     name: str
     entries: Mapping[Any, Any]
@@ -27,18 +27,18 @@ class Candidate(NamedTuple):
 
 
 class Network(NamedTuple):
-    """The entries of the dict that a network is in, by name without its prefix, and what the file calls them."""
+    """The entries of a network's dict by name without the prefix, and their names in the file."""
 
     entries: dict[str, Any]
     names: dict[str, str]
-    advice: str = ""  # where there are entries beside it, how to leave them out
+    advice: str = ""  # how to leave out entries that are not of the network
 
 
 def find_network(content: Mapping[Any, Any], first: re.Pattern[str], where: str | Path, *, key: str | None) -> Network:
-    """The network in a file's content, whatever containers and prefixes it is in.
+    """The network in a file's content, in any containers and behind any prefix.
 
-    `first` matches the name of a tensor that each such network has, its group 1 what comes after the prefix. Where there
-    is none, it is the dict with most tensors, so that it can be said what they are. Raises CheckpointError for several
+    `first` matches the name of a tensor that every such network has; its group 1 is the name without the prefix. If
+    nothing matches, the result is the dict with the most tensors, for an error message. Raises CheckpointError for several
     networks, unless `key` names one of them.
     """
     found = candidates(content, first)
@@ -54,7 +54,7 @@ def find_network(content: Mapping[Any, Any], first: re.Pattern[str], where: str 
 
 
 def chosen(found: Sequence[Candidate], where: str | Path, key: str | None) -> Candidate:
-    """The one network, or that which `key` names, whole or up to a dot. Raises CheckpointError."""
+    """The only network, or the one whose name is `key` or begins with `key` and a dot. Raises CheckpointError."""
     fits = [one for one in found if key in (None, one.name)] or [one for one in found if one.name.startswith(f"{key}.")]
     if len(fits) == 1:
         return fits[0]
@@ -79,12 +79,12 @@ def candidates(content: Mapping[Any, Any], first: re.Pattern[str]) -> list[Candi
 
 
 def named(entries: Mapping[Any, Any]) -> dict[str, Any]:
-    """Entries by name, also those whose key is none."""
+    """Entries by name; a key that is no string becomes one."""
     return {key if isinstance(key, str) else briefly(key): value for key, value in entries.items()}
 
 
 def containers(content: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
-    """The dicts within each other, each once, with the keys that lead there, the outermost first."""
+    """All nested dicts, each once, with the keys that lead to it, the outermost first."""
     waiting: deque[tuple[tuple[str, ...], Mapping[Any, Any]]] = deque([((), content)])
     seen = {id(content)}
     while waiting:
@@ -103,7 +103,7 @@ def count_tensors(entries: Mapping[Any, Any]) -> int:
 
 
 def split_key(name: str | Path) -> tuple[Path, str | None]:
-    """Path and key in `path#key`, which names one of several networks in a file; no key where a file itself is called so."""
+    """Path and key in `path#key`, which names one of several networks in a file; no key if a file has that whole name."""
     path, sign, key = str(name).rpartition("#")
     if not sign or not path or os.path.lexists(name):
         return Path(name), None

@@ -14,9 +14,9 @@ Item = TypeVar("Item")
 
 
 def windows(items: Iterable[Item], *, length: int, shortest: int) -> Iterator[tuple[list[Item], bool]]:
-    """Consecutive lists of `length` items, lazily, each with whether it is the last one.
+    """(items, is last) of consecutive lists of `length` items, lazily.
 
-    A rest of fewer than `shortest` items joins the last list.
+    A remainder of fewer than `shortest` items joins the last list.
     """
     window: list[Item] = []
     for item in items:
@@ -31,8 +31,8 @@ def windows(items: Iterable[Item], *, length: int, shortest: int) -> Iterator[tu
 def sliding(items: Iterable[Item], *, length: int, stride: int, shortest: int) -> Iterator[tuple[int, list[Item]]]:
     """(index of its first item, items) of each window of `length` items, one every `stride` items, lazily.
 
-    Windows overlap or leave gaps. The last one ends with the items: a shorter one is kept if it is the only one, or if it
-    has `shortest` items or more and not all of them were in the one before.
+    Windows may overlap or leave gaps. A last window of fewer items is kept if it is the only one, or if it has at least
+    `shortest` items and the window before lacks some of them.
     """
     first, window = 0, list[Item]()
     for index, item in enumerate(items):
@@ -52,18 +52,18 @@ def looped(items: Sequence[Item], *, shortest: int) -> list[Item]:
 
 
 def random_start(rng: np.random.Generator, num_frames: int, length: int) -> int:
-    """The first frame of a clip of `length` frames, any that leaves enough of them; 0 if there are too few."""
+    """A random first frame of a clip of `length` frames; 0 if there are too few frames."""
     return int(rng.integers(max(1, num_frames - length + 1)))
 
 
 def random_crop(rng: np.random.Generator, height: int, width: int, crop: int) -> tuple[slice, slice]:
-    """The rows and columns of any crop x crop pixels; all of a side that is shorter."""
+    """The rows and columns of a random crop x crop pixels; a shorter side is kept whole."""
     top, left = int(rng.integers(max(1, height - crop + 1))), int(rng.integers(max(1, width - crop + 1)))
     return slice(top, top + crop), slice(left, left + crop)
 
 
 def centre_crop(height: int, width: int, crop: int) -> tuple[slice, slice]:
-    """The rows and columns of the middle crop x crop pixels; all of a side that is shorter."""
+    """The rows and columns of the middle crop x crop pixels; a shorter side is kept whole."""
     top, left = max(0, (height - crop) // 2), max(0, (width - crop) // 2)
     return slice(top, top + crop), slice(left, left + crop)
 
@@ -79,7 +79,7 @@ def padded(clip: Tensor, crop: int) -> Tensor:
 
 
 def mirrored(clip: Tensor, *, input: str) -> Tensor:
-    """A clip (…,C,T,H,W) as seen in a mirror; of "flow", one or stacked as x, y, x, y …, what moved right moves left."""
+    """A clip (…,C,T,H,W) flipped left to right; in "flow", one or stacked as x, y, x, y …, x changes its sign."""
     clip = clip.flip(-1)
     if input == "flow":
         clip[..., 0::2, :, :, :].neg_()
@@ -87,9 +87,9 @@ def mirrored(clip: Tensor, *, input: str) -> Tensor:
 
 
 def as_clip(input: str, items: Sequence[NDArray[np.uint8 | np.float32]], *, bound: float) -> Tensor:
-    """What a network looks at as one clip (C,T,H,W).
+    """Frames or flows as one clip (C,T,H,W).
 
-    T frames (H,W,3) of "rgb" stay uint8, a quarter of the bytes to carry to a device, where `as_input` scales them. T flows
+    T frames (H,W,3) of "rgb" stay uint8, a quarter of the bytes to copy to a device, where `as_input` scales them. T flows
     (2,H,W) of "flow" in pixels per frame become float32, clamped to ±`bound` and scaled to [-1, 1].
     """
     if input == "rgb":
@@ -98,5 +98,5 @@ def as_clip(input: str, items: Sequence[NDArray[np.uint8 | np.float32]], *, boun
 
 
 def as_input(clips: Tensor) -> Tensor:
-    """Clips as a network takes them, float32 in [-1, 1]; those of RGB may be bytes."""
+    """Clips as the input of a network, float32 in [-1, 1]; clips of RGB may be uint8."""
     return clips.float().div_(127.5).sub_(1) if clips.dtype == torch.uint8 else clips

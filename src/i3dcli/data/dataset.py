@@ -27,7 +27,7 @@ from .official_splits import (
     read_ucf101,
 )
 
-NAMED = 10  # missing videos, or classes without one, that are named
+NAMED = 10  # missing videos, or classes without videos, that a message names
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Dataset:
     format: str  # one of DATASET_FORMATS
     classes: tuple[str, ...]
     train: tuple[Sample, ...]
-    eval: tuple[Sample, ...]  # what is evaluated on: the validation part or the test part, as `eval_part` says; or nothing
+    eval: tuple[Sample, ...]  # the validation or the test part, as `eval_part` says; may be empty
     multi_label: bool
-    title: str  # its format, and the split where it has some
+    title: str  # its format, and the split if it has several
     missing_train: tuple[Path, ...] = ()  # named by the source but not on disk; left out of train
     missing_eval: tuple[Path, ...] = ()
-    eval_part: str = "test"  # what the source calls that part: val or test, or nothing where it names no parts
+    eval_part: str = "test"  # the name of that part: val or test, or "" if the source names no parts
     notes: tuple[str, ...] = ()  # how it was read
-    has_names: bool = True  # False for a list of ids whose classes nothing names
+    has_names: bool = True  # False for a list of ids without names
 
     @property
     def missing(self) -> tuple[Path, ...]:
-        """All that is not on disk."""
+        """All videos that are not on disk."""
         return tuple(dict.fromkeys(self.missing_train + self.missing_eval))
 
     @property
@@ -79,7 +79,7 @@ class Format(NamedTuple):
     read: Callable[[Request], Source]
 
 
-READERS = {  # the later, the more particular: detection starts from the end
+READERS = {  # from general to specific; detection starts from the end
     "folder": Format(lambda path: bool(subfolders(path)), read_folder),
     "list": Format(is_list, read_list),
     "ucf101": Format(is_ucf101, read_ucf101),
@@ -100,10 +100,10 @@ def load_dataset(
 ) -> Dataset:
     """The labelled videos that a folder or file names.
 
-    `split` is UCF-101's and HMDB-51's. Relative names count from `root`: if not given, from the folder of the list, or
-    where the videos of official annotations usually lie. `classes` names the classes in the order of their ids, in place
-    of the source. `first_label` is the id of a list's first class, 0 if not given. Of a source with a validation and a
-    test part, `eval` is the validation part. A video named twice is one sample. Raises DatasetError.
+    `split` is for UCF-101 and HMDB-51. Relative paths start at `root`, by default the folder of the list, or where the
+    videos of official annotations usually lie. `classes` names the classes in the order of their ids, instead of the
+    source. `first_label` is the id of a list's first class, by default 0. If a source has a validation and a test part,
+    `eval` is the validation part. A video named twice is one sample. Raises DatasetError.
     """
     path = Path(path)
     for place in (path, Path(root or path)):
@@ -152,7 +152,7 @@ def load_dataset(
 
 
 def detect(path: Path) -> str:
-    """The format of a folder or file; raises DatasetError where it is none."""
+    """The format of a folder or file; raises DatasetError if it has none of them."""
     format = next((format for format, reader in reversed(READERS.items()) if reader.detects(path)), None)
     if format is not None:
         return format
@@ -169,7 +169,7 @@ def detect(path: Path) -> str:
 
 
 def samples(part: str, rows: list[LabelledPath], source: Source, path: Path) -> tuple[Sample, ...]:
-    """The videos of a part that are on disk, each once; raises DatasetError where there are none, or labels contradict."""
+    """The videos of a part that are on disk, each once; raises DatasetError if there are none, or if labels contradict."""
     found = [row for row in rows if row.found]
     if not rows:
         raise DatasetError(f"empty split: {shown(path)}: nothing is marked {part}; give another split")
@@ -202,7 +202,7 @@ def samples(part: str, rows: list[LabelledPath], source: Source, path: Path) -> 
 
 
 def resolved(paths: Iterable[Path]) -> Iterator[str]:
-    """The real path of each; each folder is resolved once, as datasets hold hundreds of thousands of files."""
+    """The real path of each path; each folder is resolved once, as datasets hold hundreds of thousands of files."""
     folders: dict[str, str] = {}
     for path in map(str, paths):
         folder, name = os.path.split(path)
@@ -212,7 +212,7 @@ def resolved(paths: Iterable[Path]) -> Iterator[str]:
 
 
 def check_overlap(dataset: Dataset) -> None:
-    """Raise DatasetError where a video is in both parts."""
+    """Raise DatasetError if a video is in both parts."""
     if not dataset.eval:
         return
     trained, others = set(resolved(sample.path for sample in dataset.train)), dataset.eval
@@ -226,7 +226,7 @@ def check_overlap(dataset: Dataset) -> None:
 
 
 def scored_part(dataset: Dataset) -> Dataset:
-    """A dataset without its training part, to be scored; of a source that has but one part, all of it."""
+    """A dataset without its training part, to be scored; if the source has one part only, all of it."""
     if dataset.eval:
         return replace(dataset, train=(), missing_train=())
     missing = dataset.missing_train
@@ -234,10 +234,10 @@ def scored_part(dataset: Dataset) -> Dataset:
 
 
 def with_validation(train: Dataset, val: Dataset) -> Dataset:
-    """`train`, evaluated on all of `val`'s samples: those of its `eval` or, where that is empty, of its `train`.
+    """`train`, evaluated on all of `val`'s samples: those of its `eval` or, if that is empty, of its `train`.
 
-    Classes are matched by name and `val`'s ids become `train`'s; where a list names no classes, its ids are taken as
-    they are. Raises DatasetError for a class that `train` lacks and for a video in both.
+    Classes are matched by name and `val`'s ids become `train`'s; if a list names no classes, its ids stay as they are.
+    Raises DatasetError for a class that `train` lacks and for a video in both.
     """
     part = scored_part(val)
     both = replace(
@@ -253,9 +253,9 @@ def with_validation(train: Dataset, val: Dataset) -> Dataset:
 
 
 def renumbered(samples: Iterable[Sample], source: Dataset, classes: tuple[str, ...], *, where: str) -> tuple[Sample, ...]:
-    """`samples` of `source` with their ids in `classes`, matched by name; ids of classes without names stay as they are.
+    """`samples` of `source` with ids of `classes`, matched by name; ids of classes without names stay as they are.
 
-    Raises DatasetError for a class that is not there, `where` in words.
+    Raises DatasetError for a class that is not in `classes`, which its message calls `where`.
     """
     ids = ClassIds(classes, where)
     names = source.classes if source.has_names else classes[: len(source.classes)] + source.classes[len(classes) :]
@@ -264,7 +264,7 @@ def renumbered(samples: Iterable[Sample], source: Dataset, classes: tuple[str, .
 
 
 def report_missing(dataset: Dataset, note: Callable[[str], None], *, strict: bool = False) -> None:
-    """Say once which videos are not on disk, the first of them by name; with `strict`, raise DatasetError."""
+    """Note which videos are not on disk, and name the first of them; with `strict`, raise DatasetError."""
     if not dataset.missing:
         return
     text = f"{counted(len(dataset.missing), 'video')} missing: {first_of(dataset.missing)}"
@@ -274,7 +274,7 @@ def report_missing(dataset: Dataset, note: Callable[[str], None], *, strict: boo
 
 
 def report_absent(samples: Iterable[Sample], classes: Sequence[str], note: Callable[[str], None]) -> None:
-    """Say once how many classes none of the samples is of, the first of them by name."""
+    """Note how many classes have no sample, and name the first of them."""
     seen = labels_of(samples)
     absent = [name for i, name in enumerate(classes) if i not in seen]
     if absent:
@@ -282,7 +282,7 @@ def report_absent(samples: Iterable[Sample], classes: Sequence[str], note: Calla
 
 
 def labels_of(samples: Iterable[Sample]) -> set[int]:
-    """The classes that occur, by their ids."""
+    """The ids of the classes that occur."""
     return {label for sample in samples for label in sample.labels}
 
 

@@ -1,4 +1,4 @@
-"""Training videos → those to learn from and those to validate on, with all that was filmed at once on one side."""
+"""Training videos → samples to train on and samples to validate on, with each recording on one side."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..errors import DatasetError
 from ..text import counted, option, shown
 from .dataset import Dataset, Sample
 
-FRACTION = 0.1  # of the training videos, where the source has no other part than a test list
+FRACTION = 0.1  # of the training videos, if the only other part is a test part
 
-UNLABELLED = -1  # in place of the classes of a video that shows none
-GROUPS = (  # names of videos of which several are of one recording; the group tells it
+UNLABELLED = -1  # stands for the class of a video without labels
+GROUPS = (  # video names where several are of one recording; group 1 names it
     re.compile(r"(.+_g[0-9]+)_c[0-9]+"),  # UCF-101: v_<class>_g<recording>_c<clip>
     re.compile(r"(.+)_[fuhl]_(?:cm|nm)_np[0-9]+_(?:fr|ba|le|ri)_(?:goo|med|bad)_[0-9]+"),  # HMDB-51: <source>_<class>_<tags>
     re.compile(r"(.{11})_[0-9]{6}_[0-9]{6}"),  # Kinetics: <youtube id>_<start>_<end>
@@ -26,10 +26,10 @@ GROUPS = (  # names of videos of which several are of one recording; the group t
 def for_training(
     dataset: Dataset, fraction: float | str | None, *, seed: int, note: Callable[[str], None] = lambda text: None
 ) -> Dataset:
-    """What a run sees of a dataset: its validation part, or `fraction` of its training videos held out in place of one.
+    """The dataset that a run uses: with its validation part, or with `fraction` of its training videos held out instead.
 
-    A part that the source calls test is not looked at. Where `fraction` is None, a tenth is held out of a source with such
-    a part, and nothing of one without. Raises DatasetError where nothing can be held out, though it was asked for.
+    A part that the source calls test is not used, unless `fraction` is TEST_PART, as in old runs. If `fraction` is None, a
+    tenth is held out where there is such a part, else nothing. Raises DatasetError if a given share cannot be held out.
     """
     has_test = bool(dataset.eval) and dataset.eval_part == "test"
     if fraction == TEST_PART or (fraction is None and not has_test):
@@ -48,9 +48,9 @@ def for_training(
 
 
 def hold_out(samples: Sequence[Sample], share: float, *, seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Those to learn from and about `share` of each class to validate on, no group on both sides.
+    """Samples to train on, and about `share` of each class to validate on; no group is on both sides.
 
-    Each class keeps a video on both sides, if it has more than one group. Which these are depends on names and `seed` alone.
+    A class with more than one group has videos on both sides. The choice depends on names and `seed` alone.
     """
     groups: dict[str, list[Sample]] = {}
     names = [group_of(sample) for sample in samples]
@@ -71,7 +71,7 @@ def hold_out(samples: Sequence[Sample], share: float, *, seed: int) -> tuple[tup
                 held.update(count)
 
     def nears(count: Counter[int]) -> bool:
-        """Whether the classes of a group are nearer to their targets with it than without, all together."""
+        """True if a group brings its classes, taken together, nearer to their targets."""
         gains = (abs(targets[c] - held[c]) - abs(targets[c] - held[c] - n) for c, n in count.items())
         return sum(gains) > 0
 
@@ -86,9 +86,9 @@ def classes_of(sample: Sample) -> set[int]:
 
 
 def group_of(sample: Sample) -> str:
-    """What videos of one recording share: the part of UCF-101's, HMDB-51's and Kinetics' names that tells it, else the video.
+    """The recording of a video, from its name in UCF-101, HMDB-51 or Kinetics; any other video is its own recording.
 
-    Of HMDB-51's the name of the class, which is that of the folder, is left out, as one film is in several.
+    The class (the folder's name) is cut from names of HMDB-51, as one film is in several classes.
     """
     matches = (pattern.fullmatch(sample.key.name) for pattern in GROUPS)
     match = next((match for match in matches if match is not None), None)

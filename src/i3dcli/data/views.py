@@ -28,11 +28,11 @@ Watcher = Callable[[Moment], None]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What of a video the network sees. By default every frame, up to `max_frames`, in the centre crop; paper, table 1.
+    """What the network sees of a video: by default every frame, up to `max_frames`, in the centre crop; paper, table 1.
 
-    With `clips`, so many of the length the stream was trained on, evenly spaced from the start to the end, or one
-    in the middle; with three `crops`, each from the start, the middle and the end of the longer side. With `window`, every
-    `stride` frames a window of so many frames, each with a prediction of its own.
+    With `clips`, it sees this many clips of its training's length, evenly spaced from start to end, or one in the middle.
+    Three `crops` lie at the start, the middle and the end of the longer side. With `window`, it sees a window of this many
+    frames every `stride` frames, and each window has its own prediction.
     """
 
     clips: int | None = None
@@ -56,20 +56,20 @@ FULL: Protocol = Protocol()
 
 @dataclass(frozen=True)
 class View:
-    """Clips of some frames of a video. All views of a prediction come one after the other, and the last one says so."""
+    """Clips of some frames of a video. The views of one prediction follow each other; the last one has `completes`."""
 
     frames: range
     clips: Clips
-    completes: range | None  # the frames of the prediction that this view is the last of
+    completes: range | None  # the frames of the prediction that ends with this view
     damaged_frames: int  # of the video, so far
 
 
 class Views:
-    """The views of one video, to iterate over, lazily and in flat memory.
+    """An iterable of the views of one video, lazy and in constant memory.
 
-    `trained` holds the preprocessing of each stream that is wanted, and `architecture` names the network that they are for.
-    `flow` is the video's flow as extract-flow stored it, in place of computing it. `watch` is called with every frame and
-    its flow, whole, before the window that they end. Opening checks the video. Raises VideoError, also while iterating.
+    `trained` is the preprocessing of each wanted stream, and `architecture` names their network. `flow` is the video's
+    stored flow; without it, flow is computed. `watch` is called with every uncropped frame and its flow, before the window
+    that ends with them. The constructor checks the video. Raises VideoError, also while iterating.
     """
 
     def __init__(
@@ -97,24 +97,24 @@ class Views:
         return self._windows(protocol.max_frames) if protocol.clips is None else self._clips(protocol.clips)
 
     def notes(self) -> list[str]:
-        """What is to be said of the video, once all of its views have been seen: small pictures, missing frames."""
+        """Notes on the video, complete after its last view: small pictures, missing frames."""
         small = next(iter(self.trained.values())).small_pictures()
         return [note for note in (small, self.source.loss()) if note is not None]
 
     def _windows(self, max_frames: int | None) -> Iterator[View]:
-        """As many frames as the network takes are one pass; of a longer video, windows of so many are one prediction."""
+        """The views of one prediction: one pass if the network takes all frames at once, else a pass per window."""
         seen = range(0)
         moments = islice(cropped(self._moments(), self.crop), max_frames)
         for window, is_last in self._passes(moments):
             seen = range(seen.stop, seen.stop + len(window))
             if seen.stop == max_frames:
-                window[-1] = (window[-1][0], None)  # it leads to a frame that is not looked at
+                window[-1] = (window[-1][0], None)  # this flow leads to a frame beyond the limit
             yield self._view(seen, self._inputs(window), completes=range(seen.stop) if is_last else None)
 
     def _sliding_windows(self, length: int, stride: int) -> Iterator[View]:
         """A window of `length` frames every `stride` frames; see `clips.sliding`.
 
-        Every whole moment goes by `watch` before it is cropped. Without it, no flow is computed within gaps.
+        `watch` sees every moment before it is cropped. Without `watch`, no flow is computed in gaps between windows.
         """
         watch = self.watch
         kept = stride if watch is not None or self.flow is not None else min(stride, length + 1)  # 1 more ends the last flow
@@ -129,7 +129,7 @@ class Views:
                 yield self._view(frames, self._inputs(part), completes=frames if is_last else None)
 
     def _clips(self, count: int) -> Iterator[View]:
-        """Clips that are read on their own, so that little else is decoded; of streams of one length, the same."""
+        """Clips, each read by itself so that little else is decoded; streams of the same clip length share them."""
         num_frames = self._count_frames()
         lengths = sorted({preprocessing.clip_len for preprocessing in self.trained.values()})
         places = [(length, first) for length in lengths for first in evenly_spaced(num_frames, length, count)]
@@ -149,7 +149,7 @@ class Views:
         return View(frames, clips, completes, self.source.damaged_frames)
 
     def _passes(self, moments: Iterable[Moment]) -> Iterator[tuple[list[Moment], bool]]:
-        """Lists of as many moments as the network looks at in one pass, and whether each is the last one."""
+        """(moments, is last) of each pass of the network."""
         return windows(moments, length=self.architecture.test_clip_len, shortest=self.architecture.min_clip_len)
 
     def _moments(self, *, stride: int = 1, kept: int = 1) -> Iterator[Moment]:
@@ -171,22 +171,22 @@ class Views:
         return self.flow.moments(frames, self.path, wanted=self.trained["flow"].flow)
 
     def _flows_between(self, first: int, frames: Sequence[Frame]) -> list[NDArray[np.float32]]:
-        """The flows between `frames`, the first of which is frame `first`."""
+        """The flows between `frames`, the first of which is frame `first` of the video."""
         if self.flow is not None:
             return self.flow.flows_between(first, frames, self.path, wanted=self.trained["flow"].flow)
         return list(self._method().flows(frames))
 
     def _method(self) -> FlowMethod:
-        """By which flow is computed: that of the flow which the weights have seen."""
+        """The flow algorithm, with parameters, that the weights were trained on."""
         return FlowMethod(self.trained["flow"].flow_algorithm, self.trained["flow"].flow_parameters)
 
     def _count_frames(self) -> int:
-        """How many there are; what the file claims is believed where that many can be reached."""
+        """The number of frames: the file's own count, if its last frame can be read, else counted."""
         claimed = self.source.estimated_frames
         return claimed if claimed and self.source.read(claimed - 1, 1) else self.source.num_frames
 
     def _crops(self, frames: Sequence[Frame], flows: Sequence[NDArray[np.float32]], streams: Collection[str]) -> Clips:
-        """The clip in each crop of the protocol."""
+        """The clips of these streams, a view for each crop of the protocol."""
         height, width, _ = frames[0].shape
         views = []
         for rows, columns in crops_along(height, width, self.crop, self.protocol.crops):
@@ -198,7 +198,7 @@ class Views:
         return {stream: torch.cat([view[stream] for view in views]) for stream in streams}
 
     def _inputs(self, moments: Sequence[Moment]) -> Clips:
-        """Cropped moments as one view."""
+        """The clips of cropped moments, a single view."""
         items: dict[str, Items] = {
             "rgb": [frame for frame, _ in moments],
             "flow": [flow for _, flow in moments if flow is not None],
@@ -206,7 +206,7 @@ class Views:
         return {stream: self._clip(stream, items[stream]) for stream in self.trained}
 
     def _clip(self, stream: str, items: Items) -> Tensor:
-        """Frames or flows as one clip (1,C,T,H,W), looped where they are too few for the network; VideoError for none."""
+        """Frames or flows as one clip (1,C,T,H,W), looped if too few for the network. Raises VideoError for none."""
         if not items:
             got = f"got 1 frame at {self.source.fps:g} fps, expected at least 2"
             remedy = f"use {option('stream', 'rgb')}" if "rgb" in self.trained else "give a longer video"
@@ -216,7 +216,7 @@ class Views:
 
 
 def evenly_spaced(num_frames: int, length: int, count: int) -> list[int]:
-    """The first frames of `count` clips from the start to the end of a video; of one clip, such that it is in the middle."""
+    """The first frame of each of `count` clips from the start to the end of a video; a single clip is in the middle."""
     room = max(0, num_frames - length)
     return [room // 2] if count == 1 else [round(i * room / (count - 1)) for i in range(count)]
 
@@ -239,7 +239,7 @@ def watched(moments: Iterable[Moment], watch: Watcher) -> Iterator[Moment]:
 
 
 def cropped(moments: Iterable[Moment], crop: int) -> Iterator[Moment]:
-    """The centre crop x crop pixels of each moment, copied, so that the whole pictures can go."""
+    """The centre crop x crop pixels of each moment, copied, so that the whole pictures can be freed."""
     for frame, flow in moments:
         height, width, _ = frame.shape
         rows, columns = centre_crop(height, width, crop)

@@ -30,8 +30,8 @@ from .score_log import Logits, ScoreLog
 class Scoring:
     """How videos are scored.
 
-    With an output folder, scores are kept as they come, and a run that was interrupted goes on where it stopped. A video
-    that cannot be read is a failure, or with `strict` an error. `note` gets lines for people.
+    With an output folder `out`, each score is saved at once, and an interrupted run goes on where it stopped. A video that
+    cannot be read is a failure, or with `strict` an error. `note` is called with lines for the user.
     """
 
     protocol: Protocol = FULL
@@ -44,7 +44,7 @@ class Scoring:
     progress: bool = False
 
     def note_once(self, text: str) -> None:
-        """Note what every process of the group knows."""
+        """Note, in the main process alone, what all processes of the group know."""
         if self.group.is_main_process:
             self.note(text)
 
@@ -59,7 +59,7 @@ class ScoringFailure:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of all videos that could be read, and the others."""
+    """The scores of all videos that could be read, and the failures of the others."""
 
     scores: Scores
     failures: tuple[ScoringFailure, ...] = ()
@@ -68,9 +68,9 @@ class Scored:
 def match_classes(
     dataset: Dataset, labels: tuple[str, ...], *, note: Callable[[str], None]
 ) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
-    """The test part of a dataset with the ids of the model's classes `labels`, and the names of these.
+    """The samples to score, with ids of the model's classes, `labels`; and the names of these classes.
 
-    Classes are matched by name, or by position where the split or the model has only numbers. Raises DatasetError for a
+    Classes are matched by name, or by position if the split or the model has only numbers. Raises DatasetError for a
     class that the model does not know.
     """
     samples, names = dataset.eval, dataset.classes
@@ -96,7 +96,7 @@ def score_samples(
     classes: tuple[str, ...] | None = None,
     multi_label: bool = False,
 ) -> Scored:
-    """Score `samples`, whose labels are the model's class ids, in all processes of a group; the result is on each of them.
+    """The scores of `samples`, whose labels are the model's class ids; all processes of the group share the work.
 
     `classes` replaces the names of the model's classes. Raises VideoError, DatasetError and I3DError.
     """
@@ -115,7 +115,7 @@ def score_samples(
             return source_bytes(paths[video])
         return None
 
-    kept = merged(group.gather({} if log is None else log.read(size_of)))  # nobody writes before all have read
+    kept = merged(group.gather({} if log is None else log.read(size_of)))  # no process writes before all have read
     todo = [sample for sample in samples if shown(sample.path) not in kept]
     new: dict[str, Logits] = {}
     failures = []
@@ -139,7 +139,7 @@ def score_samples(
                 new[path] = {stream: logits.numpy() for stream, logits in outcome.prediction.stream_logits.items()}
                 if log is not None:
                     log.add(path, new[path], size=size_of(path))
-            bar.update(min(group.size, len(samples) - bar.n))  # the others are as far
+            bar.update(min(group.size, len(samples) - bar.n))  # the other processes are as far
     logits = kept | merged(group.gather(new))
     failed = {failure.path: failure for part in group.gather(failures) for failure in part}
     failures = [failed[path] for path in map(shown, (sample.path for sample in samples)) if path in failed]
@@ -149,12 +149,12 @@ def score_samples(
 
 
 def merged(parts: Iterable[Mapping[str, Logits]]) -> dict[str, Logits]:
-    """What each process has, as one."""
+    """The logits of all processes as one dict."""
     return {video: logits for part in parts for video, logits in part.items()}
 
 
 def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
-    """Raise DatasetError where flow is to be read from a folder that holds none of the samples'."""
+    """Raise DatasetError if stored flow is to be read but there is none of any sample."""
     if stored is not None and not any(stored.holds(sample.key, sample.path) for sample in samples):
         raise DatasetError(
             f"no flow: {shown(stored.path)}: none of the {len(samples)} videos has any there, that of the first would be in "
@@ -165,7 +165,7 @@ def check_flow(stored: FlowFolder | None, samples: Sequence[Sample]) -> None:
 def scores_of_samples(
     samples: Sequence[Sample], logits: Mapping[str, Logits], classes: tuple[str, ...], *, multi_label: bool
 ) -> Scores:
-    """What was scored, in the order of the samples."""
+    """The scores of all samples that have logits, in the order of the samples."""
     scored = [sample for sample in samples if shown(sample.path) in logits]
     rows = [logits[shown(sample.path)] for sample in scored]
     labels = np.array([sample.labels[0] for sample in scored]) if not multi_label else multi_hot(scored, len(classes))
@@ -174,7 +174,7 @@ def scores_of_samples(
 
 
 def multi_hot(samples: Sequence[Sample], num_classes: int) -> NDArray[np.int64]:
-    """Zeros and ones, (V,K)."""
+    """Labels as zeros and ones, (V,K)."""
     table = np.zeros((len(samples), num_classes), np.int64)
     for row, sample in zip(table, samples, strict=True):
         row[list(sample.labels)] = 1
@@ -182,7 +182,7 @@ def multi_hot(samples: Sequence[Sample], num_classes: int) -> NDArray[np.int64]:
 
 
 def fingerprint(model: TwoStream, protocol: Protocol, flow_dir: str | None) -> str:
-    """What decides the scores of a video, in one word: weights, classes, protocol, and the folder of stored flow."""
+    """A hash of what decides the scores of a video: weights, classes, protocol, and the folder of stored flow."""
     seen = {name: getattr(protocol, name) for name in ("clips", "crops", "max_frames")}  # as logs of all versions have it
     digest = hashlib.sha256(json.dumps([seen, flow_dir, model.classes]).encode())
     for stream, net in model.nets.items():
@@ -193,7 +193,7 @@ def fingerprint(model: TwoStream, protocol: Protocol, flow_dir: str | None) -> s
 
 
 def fingerprint_of_videos(samples: Sequence[Sample]) -> str:
-    """Which videos are scored, in one word."""
+    """A hash of which videos are scored."""
     return hashlib.sha256("\0".join(sorted(shown(sample.path) for sample in samples)).encode()).hexdigest()
 
 

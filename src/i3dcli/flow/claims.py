@@ -1,8 +1,8 @@
-"""An output folder of extract-flow that several processes write to: who is at work on a video, and where it goes.
+"""Claims on places in an output folder of extract-flow: which process works on a video, and where its flow goes.
 
-A video's flow appears in its place in one step, under a lock on the output folder; until then it is in a folder beside it,
-`.NAME.partial`, which the process at work holds a lock on. What is replaced, `.NAME.old` for a moment, is only ever flow
-that was made from this very video. Whatever else lies in the output folder is left alone, and in its place nothing is put.
+A process writes the flow of a video to a working folder, `.NAME.partial`, on which it holds a lock. The finished folder
+moves to its place in one step, under a lock on the output folder. It replaces nothing but earlier flow of the same video,
+which is called `.NAME.old` for that moment. All other files in the output folder stay where they are.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from .formats import flow_names, frame_name
 from .places import Place, candidates, lies_where, made_from
 from .stored import read_sidecar
 
-MARK = ".i3d"  # in a folder to work in, which tells that it is ours
+MARK = ".i3d"  # a file in a working folder, which shows that it is ours
 FLOW_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|flow\.(zip|npy|json)")
 NUMBERED = re.compile(r"(?:flow_[xy]|flow|img)_([0-9]{5,})\.[a-z]+")
-IN_FILES = ("jpg", "flo")  # formats of a file for each flow
+IN_FILES = ("jpg", "flo")  # formats with separate files for each flow
 OUR_FILES = re.compile(rf"{FLOW_FILES.pattern}|img_\d{{5,}}\.jpg|flow\.mp4")
 
 
 def beside(folder: Path) -> tuple[Path, Path]:
-    """The folder to work in that becomes `folder`, and the place of the one that it replaces."""
+    """The working folder that becomes `folder`, and where an earlier `folder` is moved to."""
     return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
 
 
 @dataclass(frozen=True)
 class Claims:
-    """The places in an output folder, of which each video has one.
+    """The places in an output folder, one for each video.
 
-    `videos` are the path hashes of all videos that are named: two of the same content do not share a place.
+    `videos` are the path hashes of all videos of this run: two with the same content do not share a place.
     """
 
     out: Path
     videos: frozenset[str] = frozenset()
 
     def find(self, found: Found) -> Path | None:
-        """The folder that holds a video's flow, also that of the video before it changed; None if there is none."""
+        """The folder with a video's flow, or with flow of the video before it changed; None if there is neither."""
         changed = None
         for folder in (self.out / place for place in candidates(found.key, found.path)):
-            with contextlib.suppress(VideoError):  # none here, or damaged
+            with contextlib.suppress(VideoError):  # no flow here, or a damaged one
                 sidecar = read_sidecar(folder)
                 same = lies_where(sidecar, found.path)
                 if (same or sidecar.get("source_path_hash") not in self.videos) and made_from(sidecar, found.path):
@@ -61,17 +61,17 @@ class Claims:
         return changed
 
     def choose(self, found: Found, places: Sequence[Place]) -> Path:
-        """Where a video's flow is, or the first of these places where nothing is in its way. Raises VideoError for none."""
+        """The folder of a video's flow, or the first of `places` that is free. Raises VideoError if none is free."""
         folder = self.find(found) or next((self.out / place for place in places if self._is_free(place)), None)
         if folder is None:
             raise VideoError(
                 f"no place for flow: {shown(found.path)}: {shown(self.out / places[-1])} is there and no flow of it; "
                 f"move it away, or choose another {option('out')}"
             )
-        return Path(os.path.realpath(folder)) if folder.is_symlink() else folder  # a link stays one
+        return Path(os.path.realpath(folder)) if folder.is_symlink() else folder  # a link stays a link
 
     def _is_free(self, place: Place) -> bool:
-        """Whether nothing is at a place but what was left of our own work on it, and no file or flow is above it."""
+        """True if a place holds at most leftovers of our own work, and no folder above it is a file or holds flow."""
         folder = self.out / place
         above = [self.out / parent for parent in place.parents if parent.name]
         return (
@@ -82,7 +82,7 @@ class Claims:
         )
 
     def _clear_other_leftovers(self, found: Found, claim: Claim) -> None:
-        """Remove what a killed process left where it worked on a video whose place was another then."""
+        """Remove what a killed process left at other places of the same video."""
         for folder in (self.out / place for place in candidates(found.key, found.path)):
             for path in beside(folder):
                 if path.parent.is_dir() and path not in beside(claim.folder) and os.path.lexists(path) and is_ours(path):
@@ -91,15 +91,15 @@ class Claims:
                             remove(path)
 
     def is_clean(self, folder: Path) -> bool:
-        """Whether nobody is at work on a folder, nor was killed at it, as while redoing one that is finished."""
+        """True if no process works on a folder, and no killed process left its work beside it."""
         return not any(os.path.lexists(path) and is_ours(path) for path in beside(folder))
 
     @contextlib.contextmanager
     def claimed(self, found: Found, places: Sequence[Place]) -> Iterator[Claim | None]:
-        """An empty folder to work in, which becomes that of the video in one step on success and is removed on failure.
+        """A claim with an empty working folder, which becomes the video's folder on success and is removed on failure.
 
-        None if another process is at work on the same. What a killed process left behind is cleared away. Raises VideoError
-        where there is no place for it, and I3DError where it cannot be written.
+        None if another process works on this video. Leftovers of a killed process are removed. Raises VideoError if no
+        place is free, and I3DError if the folder cannot be written.
         """
         try:
             with contextlib.ExitStack() as lock:
@@ -114,7 +114,7 @@ class Claims:
                         return
                     claim.clear()
                     yield claim
-                    if (claim.work / FLOW_SIDECAR).exists():  # else nothing was done
+                    if (claim.work / FLOW_SIDECAR).exists():  # the flow is complete
                         sync(claim.work)
                         with locked(self.out, wait=True):
                             claim.publish(self.choose(found, places))
@@ -130,18 +130,18 @@ class Claims:
 
 
 class Claim:
-    """One video's flow under work."""
+    """The flow of one video while a process works on it."""
 
     def __init__(self, claims: Claims, folder: Path):
-        self.out, self.folder = claims.out, folder  # where it is to be, and once it is published, where it is
+        self.out, self.folder = claims.out, folder  # `folder` is the place of the finished flow
         self.work, _ = beside(folder)
-        self.made: list[Path] = []  # folders above it that were not there before
+        self.made: list[Path] = []  # folders above the working folder that `begin` created
         self.published = False
 
     def begin(self, lock: contextlib.ExitStack) -> bool:
-        """Make the folder to work in, with those above it, and lock it; False if another process is at work in it.
+        """Create the working folder and those above it, and lock it; False if another process works in it.
 
-        The output folder is locked meanwhile, so that a folder to work in which is not locked is nobody's.
+        The output folder is locked meanwhile, so that nobody works in a working folder that is not locked.
         """
         for path in beside(self.folder):
             if os.path.lexists(path) and not is_ours(path):
@@ -151,7 +151,7 @@ class Claim:
         return lock.enter_context(locked(self.work))
 
     def clear(self) -> None:
-        """Empty it of what a killed process left, and mark it as ours."""
+        """Mark the working folder as ours, and empty it of what a killed process left."""
         (self.work / MARK).touch()
         remove(beside(self.folder)[1])
         for rest in self.work.iterdir():
@@ -159,7 +159,7 @@ class Claim:
                 rest.unlink()
 
     def publish(self, folder: Path) -> None:
-        """Put the finished flow in its place, in place of that which is there of the same video. Raises VideoError."""
+        """Move the finished flow to its place, where it replaces earlier flow of this video. Raises VideoError."""
         _, old = beside(folder)
         check_replaceable(folder)
         if os.path.lexists(folder):
@@ -170,7 +170,7 @@ class Claim:
         remove(old)
 
     def end(self) -> None:
-        """Remove what is not published, unless another process is at work on it by now, and the folders made for it."""
+        """Unless published or taken by another process, remove the working folder, and the folders that `begin` created."""
         if self.published:
             return
         with contextlib.suppress(OSError), locked(self.out, wait=True):
@@ -183,7 +183,7 @@ class Claim:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of our files, last what tells that it is ours; whatever else is in it stays, and it with it."""
+    """Remove our files from a folder, sidecar and mark last, then the folder itself if it is empty."""
     last = (FLOW_SIDECAR, MARK)
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir(), key=lambda path: path.name in last):
@@ -197,13 +197,13 @@ def is_our_file(path: Path) -> bool:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Raise VideoError where a folder of flow holds anything that extract-flow has not written there."""
+    """Raise VideoError if a folder of flow holds a file that extract-flow did not write."""
     if os.path.lexists(folder) and (strangers := strangers_in(folder)):
         raise VideoError(f"files of others: {shown(folder)}: got {shown(strangers[0])}, which i3d did not write; move it away")
 
 
 def strangers_in(folder: Path) -> list[str]:
-    """The names in a folder of flow that extract-flow has not written there, by what its sidecar says."""
+    """The names in a folder of flow that extract-flow did not write, judged by the sidecar."""
     sidecar = read_sidecar(folder) if is_flow(folder) else None
     names = {path.name: is_our_file(path) for path in folder.iterdir()}
     known = {name for name in names if (FLOW_FILES.fullmatch(name) if sidecar is None else is_name_of_flow(name, sidecar))}
@@ -211,7 +211,7 @@ def strangers_in(folder: Path) -> list[str]:
 
 
 def is_name_of_flow(name: str, sidecar: Mapping[str, Any]) -> bool:
-    """Whether flow of this making has a file of this name."""
+    """True if flow with this sidecar has a file of this name."""
     format, count = sidecar.get("format"), sidecar.get("num_flows")
     last = count if isinstance(count, int) else 0
     numbered = NUMBERED.fullmatch(name)
@@ -224,7 +224,7 @@ def is_name_of_flow(name: str, sidecar: Mapping[str, Any]) -> bool:
 
 
 def names_of_ours(folder: Path) -> set[str] | None:
-    """The names in a folder; None where it is no folder, or holds anything that extract-flow does not write."""
+    """The names in a folder; None if it is no folder, or holds a file that extract-flow does not write."""
     if folder.is_symlink() or not folder.is_dir():
         return None
     paths = list(folder.iterdir())
@@ -232,7 +232,7 @@ def names_of_ours(folder: Path) -> set[str] | None:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder is one that we work or worked in: empty, marked, or finished."""
+    """True if a folder is a working folder of ours: empty, marked, or with finished flow."""
     names = names_of_ours(folder)
     if not names or MARK in names:
         return names is not None
@@ -243,14 +243,14 @@ def is_ours(folder: Path) -> bool:
 
 
 def is_flow(folder: Path) -> bool:
-    """Whether a folder holds a sidecar of ours."""
+    """True if a folder holds a sidecar of ours."""
     with contextlib.suppress(VideoError):
         return str(read_sidecar(folder).get("tool")).startswith("i3d ")
     return False
 
 
 def is_damaged_flow(folder: Path) -> bool:
-    """Whether a folder holds flow of ours whose sidecar is no JSON any more, so that nobody can tell what it was made from."""
+    """True if a folder holds our flow with a sidecar that is no longer JSON, so that its source is unknown."""
     names = names_of_ours(folder)
     if not names or FLOW_SIDECAR not in names or len(names) == 1 or not all(map(FLOW_FILES.fullmatch, names)):
         return False
@@ -262,7 +262,7 @@ def is_damaged_flow(folder: Path) -> bool:
 
 
 def sync(folder: Path) -> None:
-    """Have the system write the files of a folder to the disk, so that a finished one survives a power cut whole."""
+    """Flush a folder and its files to the disk, so that finished flow survives a power cut."""
     for path in (*folder.iterdir(), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -32,12 +32,12 @@ from .places import Place, made_from, path_hash, places, source_record
 from .stored import LARGEST_FLOW, FlowWriter, of_another_video, read_sidecar
 from .visualize import flow_picture
 
-STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: there already; elsewhere: another process is on it
+STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: done before; elsewhere: another process works on it
 
 
 @dataclass(frozen=True)
 class FlowOptions(FlowRecipe):
-    """How flow is made and stored; all of it is in the sidecar, under these names."""
+    """How flow is made and stored; the sidecar records each field under its name."""
 
     format: str = FLOW_FORMATS[0]
     quality: int = JPEG_QUALITY  # of JPEG pictures
@@ -45,7 +45,7 @@ class FlowOptions(FlowRecipe):
     viz: bool = False  # store a video of the flow in colours, too
 
     def record(self) -> dict[str, Any]:
-        """As plain data; a native frame rate has no number yet."""
+        """The options as plain data, without `fps` if frames keep the video's own rate."""
         first = ("format", "bound", "fps", "short_side")
         record = {**{name: getattr(self, name) for name in first}, **dataclasses.asdict(self), "native_fps": self.fps is None}
         if self.fps is None:
@@ -53,7 +53,7 @@ class FlowOptions(FlowRecipe):
         return record
 
     def unimportant(self, there: Mapping[str, Any]) -> set[str]:
-        """The fields that a sidecar may hold otherwise: what has no use in this format, and more files than are asked for."""
+        """The fields in which a sidecar may differ: those without use in this format, and extra files that it has."""
         more = {name for name in ("frames", "viz") if there.get(name) is True and not getattr(self, name)}
         unused = set() if self.format in QUANTISED else {"bound"} if self.frames else {"bound", "quality"}
         return more | unused
@@ -67,7 +67,7 @@ class FlowOutcome:
     status: str  # one of STATUSES
     folder: Path
     num_flows: int = 0
-    note: str | None = None  # what of the video is missing
+    note: str | None = None  # on missing frames of the video
     error: VideoError | DatasetError | None = None
 
 
@@ -82,11 +82,11 @@ def extract_flow(
     progress: bool = False,
     **options: Any,
 ) -> list[FlowOutcome]:
-    """Compute the flow of videos and store it below `out`, a folder for each; what `i3d extract-flow` does.
+    """Compute the flow of videos and store it below `out`, one folder per video, as `i3d extract-flow` does.
 
     `inputs` are files, folders or `@list.txt`. `options` are the fields of `FlowOptions`: `format="zip"`, `fps=12.5`,
-    `parameters=TVL1(median=0)` … Each video has an outcome, also where it failed. `shard` = (i, n) takes every n-th video from
-    the i-th on. Raises DatasetError where flow is there that was made otherwise, and I3DError where `out` cannot be written.
+    `parameters=TVL1(median=0)` … Each video has an outcome, even if it failed. `shard` = (i, n) takes every n-th video from
+    the i-th on. Raises DatasetError if stored flow was made with other options, and I3DError if `out` cannot be written.
     """
     names = [inputs] if isinstance(inputs, (str, Path)) else inputs
     how: dict[str, Any] = {"overwrite": overwrite, "shard": shard, "device": flow_device(device), "threads": threads}
@@ -106,10 +106,10 @@ def extract_videos(
 ) -> Iterator[FlowOutcome]:
     """Extract the flow of each video that `inputs` name (files, folders, `@list.txt`) into a folder of its own below `out`.
 
-    What is there already with the same options is kept; `shard` = (i, n) takes every n-th video from the i-th on.
-    A video that cannot be read, or whose flow there is of another, is an outcome, and a line in failures.jsonl. Raises
-    DatasetError before anything is written if flow is there that was made otherwise, and I3DError when `out` cannot be
-    written.
+    Flow that is stored with the same options is kept; `shard` = (i, n) takes every n-th video from the i-th on. A video
+    that cannot be read, or whose folder holds flow of another video, is a failed outcome and a line in failures.jsonl.
+    Raises DatasetError, before anything is written, if stored flow was made with other options, and I3DError if `out`
+    cannot be written.
     """
     out = Path(out)
     make_folder(out)
@@ -162,12 +162,12 @@ def missing(videos: Iterable[Found]) -> dict[Found, VideoError]:
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """How many outcomes there are of each status."""
+    """The number of outcomes of each status, as text."""
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts.get(status)) or "0 extracted"
 
 
 def flow_device(name: str) -> str:
-    """The device to compute TV-L1 on, by its name; raises I3DError for CUDA without what its kernels need."""
+    """The device to compute TV-L1 on, by its name; raises I3DError for CUDA without Triton or a C compiler."""
     device = own_device(choose_device(name))
     if device.type == "cuda":
         if find_spec("triton") is None:
@@ -183,7 +183,7 @@ def flow_device(name: str) -> str:
 
 
 def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:
-    """The videos that all inputs name, each once, and the errors of inputs that name none."""
+    """The videos that all inputs name, each once, and the errors of inputs that name no video."""
     found: dict[tuple[Path, str], Found] = {}
     errors = []
     for name in inputs:
@@ -196,22 +196,22 @@ def find_all(inputs: Iterable[str]) -> tuple[list[Found], list[DatasetError]]:
 
 
 def kept(found: Found, folder: Path, options: FlowOptions) -> bool:
-    """Whether there is nothing to do, not even to complain of flow of another video, which is said in its turn."""
+    """True if a video's flow is finished; False also for flow of another video, which is an error later."""
     with contextlib.suppress(VideoError):
         return finished(found, folder, options)
     return False
 
 
 def finished(found: Found, folder: Path, options: FlowOptions) -> bool:
-    """Whether the flow of a video is in `folder`, whole and made so.
+    """True if `folder` holds the complete flow of a video, made with these options.
 
-    Raises DatasetError if it was made otherwise, and VideoError if it is that of another video.
+    Raises DatasetError if it was made with other options, and VideoError if it is flow of another video.
     """
     try:
         there = read_sidecar(folder)
-    except VideoError:  # none, or damaged
+    except VideoError:  # no flow, or a damaged one
         return False
-    asked = json.loads(json.dumps(options.record()))  # as it would be read back
+    asked = json.loads(json.dumps(options.record()))  # as JSON gives it back
     if not made_from(there, found.path):
         what = of_another_video(folder, there, found.path)
         raise VideoError(f"{what}; choose another {option('out')}, or {option('overwrite', True)} if the video has changed")
@@ -235,13 +235,13 @@ def extract_video(
     overwrite: bool,
     bar: tqdm[Any],
 ) -> FlowOutcome:
-    """Extract one video into one of the places it is allowed, which appears whole or not at all."""
+    """Extract one video into one of its `allowed` places; the folder appears whole or not at all."""
     video = Video(found.path, fps=options.fps, short_side=options.short_side)
-    source = source_record(found.path)  # now, as the source may be gone by the end
+    source = source_record(found.path)  # now, as the video may be gone at the end
     with claims.claimed(found, allowed) as claim:
         if claim is None:
             return FlowOutcome(found.path, "elsewhere", claims.out / allowed[0])
-        if not overwrite and finished(found, claim.folder, options):  # by another process, since this one looked
+        if not overwrite and finished(found, claim.folder, options):  # another process was faster
             return FlowOutcome(found.path, "kept", claim.folder)
         check_replaceable(claim.folder)
         work = claim.work
@@ -251,9 +251,9 @@ def extract_video(
             for frame, flow in method.moments(video):
                 if options.frames:
                     writer.write_frame(frame)
-                if flow is None:  # of the last frame
+                if flow is None:  # the last frame has none
                     continue
-                if not np.abs(flow).max() <= LARGEST_FLOW:  # nor NaN
+                if not np.abs(flow).max() <= LARGEST_FLOW:  # or NaN
                     raise VideoError(
                         f"flow without bounds: {shown(found.path)}: got {np.abs(flow).max()} pixels from frame "
                         f"{writer.num_flows} on; its parameters are out of range, take those of i3d extract-flow -h"
@@ -270,7 +270,7 @@ def extract_video(
 
 
 def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: FlowWriter, options: FlowOptions) -> None:
-    """Write flow.json, which says how the flow was made and, by being there, that it is complete."""
+    """Write flow.json, which says how the flow was made; that it exists marks the flow as complete."""
     _, height, width = writer.shape
     record = {
         **options.record(),
@@ -291,7 +291,7 @@ def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: F
 
 @contextlib.contextmanager
 def pair_bar(todo: Sequence[Found], options: FlowOptions, *, show: bool) -> Iterator[tqdm[Any]]:
-    """A bar over all pairs of all videos on stderr; a thread reads the headers, so that the total does not delay the start."""
+    """A bar on stderr over the frame pairs of all videos; a thread counts them, so that the start is not delayed."""
     with tqdm(unit="pair", smoothing=0.05, disable=None if show else True) as bar:
         stop = threading.Event()
 

@@ -1,9 +1,9 @@
-"""From a video to its place in an output folder: a folder of its own, in nobody's way, and found again later.
+"""The place of a video in an output folder: a folder that no other video uses, and that is found again later.
 
-A video's place is its path below the input that named it, without the suffix. Where another input's place is the same, or
-one lies in the other, both keep their suffix; where that does not help either, the place is at the top of the output folder
-under a name that ends in a hash of the video's path. Which places a video may take depends on nothing but the videos that
-are named, so that neither their order nor the number of processes changes it.
+A video's place is its path below the input that named it, without the suffix. If two videos would have the same place, or
+one place would lie in the other, both keep their suffix. If that does not help, the place is at the top of the output
+folder, and its name ends in a hash of the video's path. The places of a video depend only on which videos are named, not
+on their order or the number of processes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ..files import shortened
 from ..video import FLOW_SIDECAR, Found, picture_paths, source_bytes
 
 FAILURES = re.compile(r"failures(-\d+)?\.jsonl")  # names of the record of failures, at the top of an output folder
-HASHED = re.compile(r"~[0-9a-f]{16}$")  # ends the names of places that are at the top of the folder
-RESERVED = re.compile(rf"\.*|{re.escape(FLOW_SIDECAR)}|\..*\.(partial|old|tmp)", re.IGNORECASE)  # names that we use besides
-LONGEST_NAME = 255 - len("..partial")  # bytes, as file systems allow 255, and the folder to work in has a longer name
+HASHED = re.compile(r"~[0-9a-f]{16}$")  # how the name of a place with a hash ends
+RESERVED = re.compile(rf"\.*|{re.escape(FLOW_SIDECAR)}|\..*\.(partial|old|tmp)", re.IGNORECASE)  # names for our own use
+LONGEST_NAME = 255 - len("..partial")  # bytes: file systems allow 255, and the working folder has a longer name
 KEPT_OF_NAME = 100  # bytes of a name that are kept before its hash
-CACHED_NAMES = 100_000  # as the names of folders come again and again
-DIGEST_BYTES = 16384  # of the start, the middle and the end of a video, which tell it from another of the same size
+CACHED_NAMES = 100_000  # names that are remembered, as those of folders repeat
+DIGEST_BYTES = 16384  # of the start, the middle and the end of a video, to tell it from others of its size
 
 Place = Path  # relative to the output folder
 
@@ -42,7 +42,7 @@ def candidates(key: Path, video: Path) -> tuple[Place, ...]:
 
 
 def places(videos: Iterable[Found]) -> dict[Found, tuple[Place, ...]]:
-    """The places that each of these videos may take, best first: no two of them are the same, or one in the other."""
+    """The places that each video may take, best first; no two videos may take the same place, or one inside the other."""
     options = {found: candidates(found.key, found.path) for found in videos}
     usual = {found: folded(places[0]) for found, places in options.items() if len(places) > 1}
     blocked = in_each_others_way(usual)
@@ -63,13 +63,13 @@ Parts = tuple[str, ...]
 
 
 def in_each_others_way(places: Mapping[Found, Parts]) -> set[Found]:
-    """The videos whose place is another's, or above or below it."""
+    """The videos whose place equals that of another video, or lies above or below it."""
     counts = Counter(places.values())
     return {found for found, place in places.items() if counts[place] > 1} | above_or_below(places, counts)
 
 
 def in_the_way(places: Mapping[Found, Parts], others: Mapping[Found, Parts]) -> set[Found]:
-    """Those of `places` that are one of the `others`, or above or below it."""
+    """The videos whose place equals one of the `others`, or lies above or below it."""
     taken = set(others.values())
     return {found for found, place in places.items() if place in taken} | above_or_below(places, taken)
 
@@ -85,7 +85,7 @@ def parents(place: Parts) -> Iterator[Parts]:
 
 
 def folded(place: Place) -> Parts:
-    """The names of a place as file systems compare them that tell neither case nor Unicode forms apart."""
+    """The names of a place, as file systems compare them that ignore case and Unicode forms."""
     return tuple(map(folded_name, place.parts))
 
 
@@ -95,7 +95,7 @@ def folded_name(name: str) -> str:
 
 
 def is_usable(place: Place) -> bool:
-    """Whether a place lies in the output folder, under names that can be made there and that are not ours."""
+    """True if a place lies in the output folder, and its names are valid and not reserved."""
     names = place.parts
     return (
         bool(names)
@@ -112,12 +112,12 @@ def is_usable_name(name: str) -> bool:
 
 
 def path_hash(video: Path) -> str:
-    """16 hexadecimal digits that tell where a video lies."""
+    """16 hexadecimal digits of a hash of a video's real path."""
     return hashlib.sha256(os.fsencode(os.path.realpath(video))).hexdigest()[:16]
 
 
 def source_record(video: Path) -> dict[str, Any]:
-    """What a sidecar says of the video that its folder is of: name, bytes, where it lies and what it starts and ends with."""
+    """What a sidecar records of its video: name, size in bytes, and hashes of its path and of its content."""
     return {
         "source": video.name,
         "source_bytes": source_bytes(video),
@@ -127,8 +127,10 @@ def source_record(video: Path) -> dict[str, Any]:
 
 
 def source_digest(video: Path) -> str:
-    """16 hexadecimal digits of the start, the middle and the end of a file, or of the names and sizes of a folder's pictures
-    and such parts of the first, the middle and the last one."""
+    """16 hexadecimal digits of a hash of the start, the middle and the end of a file.
+
+    For a folder, the hash is of its pictures' names and sizes, and of these parts of the first, middle and last picture.
+    """
     digest = hashlib.sha256()
     pictures = picture_paths(video)
     for picture in pictures:
@@ -143,10 +145,10 @@ def source_digest(video: Path) -> str:
 
 
 def made_from(sidecar: Mapping[str, Any], video: Path, *, count_pictures: bool = True) -> bool:
-    """Whether flow is of this video, by the number of bytes of its source and parts of them.
+    """True if flow was made from this video, judged by the size and digest of its source.
 
-    Of a video that is gone nobody can tell. Sidecars of before have no more than the name and number of bytes. Without
-    `count_pictures`, which takes a moment, a folder of pictures that lies where it lay is taken for the same.
+    A video that is gone counts as the same. Older sidecars hold only the source's name and size. Counting the pictures of
+    a folder takes a moment; without `count_pictures`, a folder with the same path counts as the same.
     """
     if not video.exists() or (not count_pictures and video.is_dir() and lies_where(sidecar, video)):
         return True
@@ -154,11 +156,11 @@ def made_from(sidecar: Mapping[str, Any], video: Path, *, count_pictures: bool =
         return False
     if "source_digest" not in sidecar:
         return str(sidecar.get("source", video.name)) == video.name
-    with contextlib.suppress(OSError):  # what cannot be read is taken by its size
+    with contextlib.suppress(OSError):  # a file that cannot be read is judged by its size
         return str(sidecar["source_digest"]) == source_digest(video)
     return True
 
 
 def lies_where(sidecar: Mapping[str, Any], video: Path) -> bool:
-    """Whether flow was made from what lay where this video lies, though it may have changed since."""
+    """True if the source of a flow had the path of this video, even if it has changed since."""
     return sidecar.get("source_path_hash") == path_hash(video)

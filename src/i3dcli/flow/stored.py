@@ -1,11 +1,11 @@
-"""Flow on disk: one folder per video, with `flow.json` beside the flow that says how it was made.
+"""Flow on disk: one folder per video, with the flow and a sidecar, `flow.json`, that says how it was made.
 
     jpg   flow_x_00001.jpg, flow_y_00001.jpg …   8 bits, clamped to ±bound; the names and levels mmaction2 and TSN read
     zip   flow.zip                               the same pictures in one file
     npy   flow.npy                               (T,2,H,W) float16 pixels per frame, not clamped
     flo   flow_00001.flo …                       float32 pixels per frame, Middlebury's format, not clamped
 
-Frame t (from 1) goes with the flow from it to frame t+1, so that n frames have n-1 flows.
+Flow t (from 1) leads from frame t to frame t+1, so n frames have n-1 flows.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ LARGEST_FLOW = 65504.0  # pixels per frame, the largest number of float16
 class FlowWriter:
     """Writes the flows of one video, one after the other, into an existing folder; `close` completes the files.
 
-    Pictures are encoded by `threads` threads (default: every core) and written in order. The sidecar is not written: it
-    says that all is done, and that the caller knows.
+    Pictures are encoded by `threads` threads (default: every core) and written in order. The caller writes the sidecar,
+    which marks the flow as complete.
     """
 
     def __init__(self, folder: Path, *, format: str, bound: float, quality: int = JPEG_QUALITY, threads: int | None = None):
@@ -85,14 +85,14 @@ class FlowWriter:
             if self.archive is not None:
                 self.archive.close()
             if self.array is not None:
-                with self.array:  # closed also where what is still to be written finds no room
+                with self.array:  # is closed even if the disk is full
                     self._write_header()
 
     def _levels(self, field: NDArray[np.float32]) -> bytes:
         return jpeg(quantise(field, self.bound), self.quality)
 
     def _put(self, name: str, encode: Callable[[], bytes]) -> None:
-        """Write a file, as soon as it is encoded and those before it are written."""
+        """Write a file once it is encoded and all earlier files are written."""
         self.pending.append((name, self.pool.submit(encode)))
         while len(self.pending) > 2 * self.threads:
             self._write_first()
@@ -105,7 +105,7 @@ class FlowWriter:
             (self.folder / name).write_bytes(data.result())
 
     def _write_header(self) -> None:
-        """Numpy leaves room in the header for the first axis to grow, so that it can be written again at the end."""
+        """Write the header of flow.npy, again at the end: NumPy leaves room in it for the first axis to grow."""
         assert self.array is not None
         self.array.seek(0)
         header = {"descr": "<f2", "fortran_order": False, "shape": (self.num_flows, *self.shape)}
@@ -113,7 +113,7 @@ class FlowWriter:
 
 
 class FlowReader:
-    """The flow of one video, as `FlowWriter` and a sidecar left it. Raises VideoError for a folder that is not whole."""
+    """The stored flow of one video. Raises VideoError for a folder that is incomplete or damaged."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -142,12 +142,12 @@ class FlowReader:
 
     @property
     def is_clamped(self) -> bool:
-        """Whether its format holds no flow beyond the bound."""
+        """True if the format clamps flow to the bound."""
         return self.format in QUANTISED
 
     @property
     def recipe(self) -> FlowRecipe:
-        """How this flow was made, as its sidecar says. Raises VideoError."""
+        """How this flow was made, according to its sidecar. Raises VideoError."""
         parameters = self.sidecar.get("parameters")
         try:
             recipe = FlowRecipe(
@@ -165,13 +165,13 @@ class FlowReader:
             raise self._damaged(error) from error
 
     def differences(self, wanted: FlowRecipe) -> list[str]:
-        """How this flow was made otherwise than `wanted`, in words; empty where it was not."""
+        """The differences between how this flow was made and `wanted`, in words."""
         return self.recipe.differences(wanted, clamped=self.is_clamped)
 
     def moments(self, frames: Iterable[NDArray[np.uint8]], video: str | Path, *, wanted: FlowRecipe) -> Iterator[Moment]:
-        """Each frame of a video with the flow from it to the next.
+        """Each frame of a video with the flow to the next frame, None for the last.
 
-        Raises VideoError where they do not belong together; `wanted` is how the flow of these frames would be made.
+        Raises VideoError if frames and flow differ in number or size; it advises to extract flow as `wanted`.
         """
         count = 0
         for count, frame in enumerate(frames, start=1):
@@ -182,14 +182,14 @@ class FlowReader:
     def flows_between(
         self, first: int, frames: Sequence[NDArray[np.uint8]], video: str | Path, *, wanted: FlowRecipe
     ) -> list[NDArray[np.float32]]:
-        """The flows between `frames`, which start with frame `first` of a video. Raises VideoError as `moments` does."""
+        """The flows between `frames`, the first of which is frame `first` of a video. Raises VideoError as `moments` does."""
         last = first + len(frames) - 1
         if last > len(self):
             raise self._of_other_frames(f"frames {first} to {last} of {shown(video)}", f"{last} or more", wanted)
         return [self._of_frame(first + i, frame, video, wanted) for i, frame in enumerate(frames[:-1])]
 
     def _of_frame(self, index: int, frame: NDArray[np.uint8], video: str | Path, wanted: FlowRecipe) -> NDArray[np.float32]:
-        """The flow from frame `index` of a video to the next; raises VideoError where it is not of the frame's size."""
+        """The flow from frame `index` of a video to the next; raises VideoError if it differs from the frame in size."""
         field = self[index]
         if field.shape[1:] != frame.shape[:2]:
             got = f"flow of {field.shape[1:]} and frames of {frame.shape[:2]} pixels of {shown(video)}"
@@ -197,7 +197,7 @@ class FlowReader:
         return field
 
     def _of_other_frames(self, frames: str, expected: str, wanted: FlowRecipe) -> VideoError:
-        """The error for flow that does not have a flow between each two frames."""
+        """The error for a number of flows that does not fit the frames."""
         return VideoError(
             f"flow of another video or frame rate: {shown(self.folder)}: got {counted(len(self), 'flow')} for {frames}, "
             f"expected {expected}; {again(wanted)}"
@@ -221,7 +221,7 @@ class FlowReader:
     def _pictures(self, read: Callable[[str], bytes], index: int) -> NDArray[np.float32]:
         names = flow_names(self.format, index + 1)
         data = [np.frombuffer(read(name), np.uint8) for name in names]
-        found = [cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in data if picture.size]  # cv2 raises for nothing
+        found = [cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in data if picture.size]  # cv2 raises for an empty one
         levels = [picture for picture in found if picture is not None]
         if len(levels) < len(names):
             raise ValueError(f"{names[0]} or {names[1]} is no picture")
@@ -238,10 +238,10 @@ class FlowReader:
 
 @dataclass(frozen=True)
 class FlowFolder:
-    """An output folder of extract-flow, and which of its flows is a video's.
+    """An output folder of extract-flow, in which the flow of a video is looked up.
 
-    It is the one in a place that the video may have there, by its key or by as much of its path as is there, whose sidecar
-    says that it was made from this video. It must be made as `wanted` says, if that is given, unless `any_flow` is true.
+    The lookup tries the places of the video's key, then of ends of its path, until a sidecar names this video as its
+    source. The flow must be made as `wanted`, if that is given, unless `any_flow` is true.
     """
 
     path: Path
@@ -249,12 +249,12 @@ class FlowFolder:
     any_flow: bool = False
 
     def find(self, key: Path, video: Path) -> Path:
-        """The folder of a video's flow, or where it would usually be."""
+        """The folder of a video's flow or, if there is none, its usual place."""
         parts = video.absolute().with_name(key.name or video.name).parts[1:]
         shorter = (candidates(Path(*parts[first:]), video)[:-1] for first in range(len(parts)))
         usual, *others = dict.fromkeys((*candidates(key, video), *itertools.chain.from_iterable(shorter)))
         for folder in (self.path / place for place in (usual, *others)):
-            with contextlib.suppress(VideoError):  # none here, or damaged
+            with contextlib.suppress(VideoError):  # no flow here, or a damaged one
                 if made_from(read_sidecar(folder), video, count_pictures=False):
                     return folder
         return self.path / usual
@@ -263,16 +263,16 @@ class FlowFolder:
         return (self.find(key, video) / SIDECAR).exists()
 
     def lost_frames(self, key: Path, video: Path) -> int:
-        """How many frames extract-flow missed in a video whose flow is here; 0 where the sidecar does not say."""
-        with contextlib.suppress(VideoError):  # none here, or damaged
+        """The number of frames that were missing when a video's flow was extracted; 0 if the sidecar does not say."""
+        with contextlib.suppress(VideoError):  # no flow here, or a damaged one
             lost = read_sidecar(self.find(key, video)).get("lost_frames")
             return lost if isinstance(lost, int) else 0
         return 0
 
     def open(self, key: Path, video: Path) -> FlowReader:
-        """The flow of a video. Raises VideoError where there is none, or where it was made from another one.
+        """The flow of a video. Raises VideoError if there is none, or if it was made from another video.
 
-        Raises DatasetError where it was made otherwise than it must be.
+        Raises DatasetError if it was made otherwise than `wanted`.
         """
         flow = FlowReader(self.find(key, video))
         if not made_from(flow.sidecar, video, count_pictures=False):
@@ -287,24 +287,24 @@ class FlowFolder:
         return flow
 
     def differences(self, flow: FlowReader) -> list[str]:
-        """How a flow was made otherwise than `wanted`, in words."""
+        """The differences between how a flow was made and what is `wanted`, in words."""
         return [] if self.wanted is None else flow.differences(self.wanted)
 
     def notes(self, flow: FlowReader) -> list[str]:
-        """What to say of a flow that was made otherwise than wanted and is taken all the same; nothing of others."""
+        """A note if a flow was made otherwise than wanted and is used all the same; else nothing."""
         differing = self.differences(flow)
         return [f"flow of another making: {shown(self.path)}: {'; '.join(differing)}"] if differing else []
 
 
 def again(wanted: FlowRecipe) -> str:
-    """What to do about flow that does not belong to the frames of a video."""
+    """The advice for flow that does not fit the frames of a video."""
     given = {"fps": wanted.fps, "short_side": wanted.short_side, "bound": wanted.bound}
     options = " ".join(option(name, value) for name, value in given.items())
     return f"extract it again with {options} {option('overwrite', True)}"
 
 
 def of_another_video(folder: Path, sidecar: Mapping[str, Any], video: Path) -> str:
-    """What an error says where flow is not `made_from` a video, but for the remedy."""
+    """The error text, without advice, for flow that was not `made_from` a video."""
     source, size = (shown(str(sidecar.get(key))) for key in ("source", "source_bytes"))
     found = source_bytes(video)
     has = f"has {found}" if size != str(found) else "has as many of another content"
@@ -312,7 +312,7 @@ def of_another_video(folder: Path, sidecar: Mapping[str, Any], video: Path) -> s
 
 
 def read_sidecar(folder: Path) -> dict[str, Any]:
-    """What `flow.json` in a folder says. Raises VideoError where there is none or it is no record."""
+    """The content of `flow.json` in a folder. Raises VideoError if it is missing or no JSON object."""
     try:
         content = json.loads((folder / SIDECAR).read_text("utf-8"))
     except OSError as error:

@@ -23,7 +23,7 @@ from .two_stream import PendingPrediction, TwoStream
 
 
 class NamedVideo(Interface):
-    """A video and what it is called in an output folder: one that `find_videos` found, or a sample of a dataset."""
+    """A video with its key in an output folder: a result of `find_videos`, or a sample of a dataset."""
 
     @property
     def path(self) -> Path: ...
@@ -34,7 +34,7 @@ class NamedVideo(Interface):
 
 @dataclass(frozen=True)
 class PredictionOutcome:
-    """What comes of a video: a prediction, or an error in its place; and what is to be said of it."""
+    """One result of a video: a prediction, a note or an error."""
 
     video: NamedVideo | None = None  # None for an input that names no video
     prediction: Prediction | None = None
@@ -52,9 +52,9 @@ def predict_videos(
 ) -> Generator[PredictionOutcome, None, None]:
     """The outcomes of videos, one after the other: predictions, notes and errors; a thread reads ahead, also into the next.
 
-    `open_views` opens a video, by default as `model.views` does; with windows in its protocol there is a prediction for each.
-    `flow` is where the flow of all videos is stored, in place of computing it. Raises DatasetError where that was made
-    otherwise than the weights want it.
+    `open_views` opens a video, by default `model.views`; if its protocol has windows, each has a prediction. `flow` is a folder
+    with the stored flow of all videos; without it, flow is computed. Raises DatasetError if stored flow was made otherwise
+    than the weights need.
     """
     pending = None
     reading = read_videos(videos, open_views or model.views, flow)
@@ -73,7 +73,7 @@ def predict_videos(
 def read_videos(
     videos: Iterable[NamedVideo | DatasetError], open_views: Callable[..., Views], flow: FlowFolder | None
 ) -> Iterator[tuple[NamedVideo, Views, View] | PredictionOutcome]:
-    """The views of each video, or why there are none, and what is to be said of it, each note once."""
+    """The views of each video, or an error instead, and notes on it, each note once."""
     said = set[str]()
 
     def say_once(video: NamedVideo, notes: list[str]) -> Iterator[PredictionOutcome]:
@@ -97,7 +97,7 @@ def read_videos(
 
 @dataclass(frozen=True)
 class Timeline:
-    """How a video is looked at window by window: lengths in frames, and the files that are drawn of it."""
+    """How a video is predicted window by window: lengths in frames, and the files to draw."""
 
     window: int
     stride: int
@@ -117,7 +117,7 @@ def predict_inputs(
     timeline: Timeline | None = None,
     progress: bool = False,
 ) -> Generator[PredictionOutcome, None, None]:
-    """The outcomes of all videos that `inputs` name (files, folders, `@list.txt`); with `timeline`, of each window of them."""
+    """The outcomes of all videos that `inputs` name (files, folders, `@list.txt`); with `timeline`, of each window."""
     pictures = FlowPictures() if timeline is not None and timeline.show_flow else None
     open_views = partial(
         model.views,
@@ -131,7 +131,7 @@ def predict_inputs(
 
 
 def named_videos(inputs: Iterable[str], timeline: Timeline | None) -> Iterator[Found | DatasetError]:
-    """The videos that inputs name, and the error of each that names none."""
+    """The videos that inputs name, and the error of each input that names none."""
     for name in inputs:
         try:
             yield from chosen_videos(name, timeline)
@@ -140,7 +140,7 @@ def named_videos(inputs: Iterable[str], timeline: Timeline | None) -> Iterator[F
 
 
 def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
-    """The videos of one input; raises DatasetError where they cannot be drawn: several, or one that would be overwritten."""
+    """The videos of one input; raises DatasetError if `timeline` draws and there are several, or one would be overwritten."""
     found = find_videos(name)
     if timeline is None or (timeline.plot is None and timeline.annotate is None):
         return found
@@ -159,7 +159,7 @@ def chosen_videos(name: str, timeline: Timeline | None) -> list[Found]:
 def drawn(
     outcomes: Iterator[PredictionOutcome], timeline: Timeline, pictures: FlowPictures | None
 ) -> Iterator[PredictionOutcome]:
-    """The outcomes of one video's windows, passed on, while the files that are asked for are drawn of them."""
+    """The outcomes of one video's windows, passed on while the files of `timeline` are drawn from them."""
     notes: list[PredictionOutcome] = []
 
     def predictions() -> Iterator[Prediction]:

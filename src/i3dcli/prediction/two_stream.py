@@ -22,17 +22,17 @@ from ..text import option, shown
 from ..threads import prefetch
 from .prediction import Features, Prediction
 
-LARGEST = 1e30  # of logits; the sums of such are finite, and no network that was trained comes near
+LARGEST = 1e30  # largest logit: sums stay finite, and trained networks come nowhere near
 
 
 class TwoStream:
-    """One or both streams, ready to look at videos on one device; made by `load_model`."""
+    """One or both streams, ready to predict on one device; made by `load_model`."""
 
     def __init__(self, nets: Mapping[str, VideoNetwork], *, name: str, classes: Sequence[str], device: torch.device):
         self.nets = {stream: nets[stream].to(device).eval() for stream in STREAMS if stream in nets}
         self.name, self.classes, self.device = name, tuple(classes), device
         first = next(iter(self.nets.values()))
-        self.architecture, self.preprocessing = first.architecture, first.preprocessing  # what both streams share of it
+        self.architecture, self.preprocessing = first.architecture, first.preprocessing  # for what both streams share
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -50,11 +50,11 @@ class TwoStream:
     ) -> Prediction:
         """Labels of a video of any length, in flat memory; `progress` shows a bar on stderr. Raises VideoError.
 
-        `flow` is the video's flow as `i3d extract-flow` stored it, in place of computing it.
+        `flow` is the video's flow, stored by `i3d extract-flow`; without it, flow is computed.
 
-        Up to 250 frames the whole clip is one pass, as in the paper; of a longer video, windows of 250 frames, whose
-        logits are averaged by their number of steps in time. A clip too short for the network is looped. `protocol`
-        has it see less of the video, or more of each frame. Warns with VideoWarning where frames are missing or damaged.
+        A video of up to 250 frames is one pass, as in the paper. A longer one is seen in windows of 250 frames, and their
+        logits are averaged, weighted by their steps in time. A video too short for the network is looped. `protocol` can
+        choose fewer frames or more crops. Warns with VideoWarning if frames are missing or damaged.
         """
         views = self.views(video, protocol=protocol, flow=flow, progress=progress)
         *_, prediction = self.look_at(views, features=features)
@@ -72,12 +72,12 @@ class TwoStream:
         progress: bool = False,
         watch: Watcher | None = None,
     ) -> Iterator[Prediction]:
-        """A prediction for each window of `window` frames, one every `stride` frames, as they are seen. Raises VideoError.
+        """A prediction for each window of `window` frames, one every `stride` frames, lazily. Raises VideoError.
 
-        The default window is what the weights were trained on, the default stride is the window. Each is seen as
-        `predict` sees a video of these frames, with the flow to the frame that comes next; the last one is shorter where
-        the video ends in it, see `clips.sliding`. Memory is that of a few windows. `watch` is called with every frame and
-        its flow, whole, before the window that they end.
+        The default window is the clip length of training, the default stride is the window. A window is predicted like a
+        video of its frames, but with the flow from its last frame to the next one. The last window may be shorter, see
+        `clips.sliding`. Memory is that of a few windows. `watch` is called with every uncropped frame and its flow, before
+        the window that ends with them.
         """
         for name, value, least in (("window", window, 2), ("stride", stride, 1)):
             if value is not None and not (isinstance(value, int) and value >= least):
@@ -102,11 +102,11 @@ class TwoStream:
         )
 
     def stored_flow(self, folder: str | Path, *, any_flow: bool = False) -> FlowFolder:
-        """The flow that extract-flow wrote to a folder; unless `any_flow` is true, it must be made as the weights want it."""
+        """The flow that extract-flow wrote to a folder; unless `any_flow` is true, it must be made as the weights need it."""
         return FlowFolder(Path(folder), self.nets["flow"].preprocessing.flow, any_flow=any_flow)
 
     def look_at(self, views: Views, *, features: bool = False) -> Iterator[Prediction]:
-        """The predictions of a video, one for each window where its protocol has windows; a thread reads ahead."""
+        """The predictions of a video: one per window if its protocol has windows, else one; a thread reads ahead."""
         pending = PendingPrediction(self, views, features=features)
         with closing(prefetch(views, depth=0)) as ready:
             for view in ready:
@@ -115,9 +115,9 @@ class TwoStream:
 
     @torch.inference_mode()
     def see(self, view: View) -> dict[str, tuple[Tensor, Tensor]]:
-        """What each stream makes of its clips: features (V,D,T',…) just before the classifier, and logits (V,K).
+        """The features (V,D,T',…) just before the classifier and the logits (V,K) of each stream.
 
-        Raises I3DError out of memory.
+        Raises I3DError if memory runs out.
         """
         advice = f"use {option('device', 'cpu')}, or look at fewer frames at once: got {len(view.frames)}"
         seen = {}
@@ -130,16 +130,16 @@ class TwoStream:
 
 
 def exact_convolutions() -> contextlib.AbstractContextManager[None]:
-    """Numbers in float32 on a CUDA device too, where PyTorch rounds those of convolutions to TF32's 10 bits."""
+    """A context with float32 convolutions on CUDA, where PyTorch otherwise rounds to TF32's 10 bits."""
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class PendingPrediction:
-    """The prediction of a video, or of a window of it, of which some views have been seen."""
+    """The prediction of a video or a window, of which some views have been seen."""
 
     def __init__(self, model: TwoStream, views: Views, *, features: bool):
         self.model, self.views, self.keeps_features = model, views, features
-        self.damaged_frames = 0  # of the video, up to the window before
+        self.damaged_frames = 0  # of the video, up to the prediction before
         self._begin()
 
     def _begin(self) -> None:
@@ -147,7 +147,7 @@ class PendingPrediction:
         self.rows = {stream: FeatureRows(f"{stream} of {self.model.name}") for stream in self.model.nets}
 
     def add(self, view: View) -> Prediction | None:
-        """See a view; the prediction if it is the last one of it."""
+        """Run the networks on a view; the prediction, if this is its last view."""
         for stream, (pooled, logits) in self.model.see(view).items():
             self.means[stream].add(logits, steps=pooled.shape[2])
             if self.keeps_features:
@@ -176,7 +176,7 @@ class PendingPrediction:
 
 
 class MeanLogits:
-    """The mean of one stream's logits over all steps of all views; `name` says in an error whose they are."""
+    """The mean of one stream's logits over all steps of all views; `name` is for errors."""
 
     def __init__(self, name: str):
         self.name = name
@@ -184,14 +184,14 @@ class MeanLogits:
         self.steps = 0
 
     def add(self, logits: Tensor, *, steps: int) -> None:
-        """Count the logits (V,K) of so many steps in time."""
+        """Add the logits (V,K) of `steps` steps in time."""
         self.sum = self.sum + logits.double().cpu().mean(0) * steps
         self.steps += steps
 
     def logits(self) -> Tensor:
-        """(K,) float32. Raises CheckpointError unless all are numbers that a softmax can be taken of."""
+        """The mean (K,), float32. Raises CheckpointError for NaN, infinity and logits from LARGEST on."""
         logits = torch.as_tensor(self.sum / self.steps).float()
-        check_finite(bool((logits.abs() < LARGEST).all()), self.name)  # NaN is not
+        check_finite(bool((logits.abs() < LARGEST).all()), self.name)  # False for NaN
         return logits
 
 
@@ -204,7 +204,7 @@ class FeatureRows:
         self.spans: list[tuple[int, int]] = []  # of each row, the first frame and the one after the last
 
     def add(self, net: VideoNetwork, pooled: Tensor, frames: range) -> None:
-        """Keep what the classifier sees of `frames`, (V,D,T',…), as the mean over all but time."""
+        """Keep the features (V,D,T',…) of `frames`, averaged over views and space."""
         self.rows.append(pooled.flatten(3).mean(dim=(0, 3)).T.float().cpu().numpy())
         for covered in map(net.frames_of_step, range(pooled.shape[2])):
             self.spans.append((frames.start + covered.start, min(frames.start + covered.stop, frames.stop)))

@@ -1,4 +1,4 @@
-"""What decides a training run, as data: every option with its default, and the numbers that papers used."""
+"""The options of a training run with their defaults, the hyperparameters of papers, and the learning rate."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PLATEAU_FACTOR = 0.1  # "lr ÷10 when the validation loss saturates"; paper, sec
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Everything that decides the weights of a run; a run that is resumed must agree in all of it.
+    """All options that decide the weights of a run; a resumed run must have the same ones.
 
-    `fps`, `short_side`, `crop`, `clip_len` and `bound` are those of `init` where they are None, or else the protocol's.
+    If `fps`, `short_side`, `crop`, `clip_len` or `bound` is None, it is that of `init`, or without `init` the protocol's.
     """
 
     # data
     train: str = ""
     val: str | None = None
-    val_fraction: float | str | None = None  # None, or BEFORE's: see holdout.for_training
+    val_fraction: float | str | None = None  # for None and TEST_PART see holdout.for_training
     format: str = "auto"
     split: int = 1
     root: str | None = None
@@ -53,8 +53,8 @@ class TrainOptions:
     accumulate: int = 1
     lr: float = 0.02
     schedule: str = "cosine"
-    lr_steps: tuple[tuple[int, float], ...] = ()  # of schedule "step": from this step on, this learning rate
-    patience: int = 5  # of schedule "plateau": validations without a lower loss
+    lr_steps: tuple[tuple[int, float], ...] = ()  # for schedule "step": (first step, learning rate)
+    patience: int = 5  # for schedule "plateau": validations without a lower loss
     warmup: int = 0  # steps
     momentum: float = 0.9  # paper, section 2.5
     weight_decay: float = 1e-7  # kinetics-i3d README
@@ -66,12 +66,12 @@ class TrainOptions:
     seed: int = 0
 
 
-BEFORE: dict[str, Any] = {"val_fraction": TEST_PART}  # what runs did that are older than an option, if not its default
+BEFORE: dict[str, Any] = {"val_fraction": TEST_PART}  # values in runs older than an option, if not its default
 EARLIER = {field.name: BEFORE.get(field.name, field.default) for field in fields(TrainOptions)}
 
 
 # Numbers of the Kinetics runs are those of the released models, in kinetics-i3d's README; 384 clips per step are 64
-# replicas of 6 (its issue 23). The paper gives UCF-101 and HMDB-51 "up to 5k steps" on 16 replicas and names no first
+# replicas of 6 (its issue 23). The paper gives UCF-101 and HMDB-51 "up to 5k steps" on 16 replicas and names no initial
 # learning rate: 0.01 is ours. Charades: piergiaj/pytorch-i3d issue 14, which does not say where it ends; 70k is ours.
 KINETICS = {"lr": 0.1, "schedule": "step", "batch_size": 6, "weight_decay": 1e-7}
 FINE_TUNING = {"steps": 5_000, "lr": 0.01, "schedule": "plateau", "batch_size": 6, "weight_decay": 1e-7}
@@ -94,9 +94,9 @@ CLIPS_PER_STEP = {"kinetics": 384, "ucf101": 96, "hmdb51": 96, "charades": 384}
 
 
 def with_recipe(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The numbers of a recipe, and over them what was `given`.
+    """The options of a recipe, overridden by the `given` ones.
 
-    Unless it is given, `accumulate` is such that a step of all processes sees as many clips as the recipe's.
+    Unless given, `accumulate` is chosen so that a step of all processes has as many clips as the recipe's.
     """
     chosen = {**RECIPES[recipe][given.get("stream", TrainOptions.stream)], **given}
     if "epochs" in given:
@@ -107,7 +107,7 @@ def with_recipe(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def complaint(options: TrainOptions) -> str | None:
-    """What is wrong with options whatever the data, in words; None if nothing is."""
+    """The first fault of options that shows without data, in words; None if there is none."""
     complaints = (
         (not options.train, "Missing argument 'TRAIN', the training videos."),
         (
@@ -138,13 +138,13 @@ def complaint(options: TrainOptions) -> str | None:
 
 
 def recipe_line(options: TrainOptions) -> str:
-    """The numbers of the optimisation as they would be given on the command line."""
+    """The options of the optimisation as they are given on the command line."""
     names = [name for name in RECIPE_FIELDS if getattr(options, name) not in (None, ())]
     return " ".join(f"--{name.replace('_', '-')} {as_given(getattr(options, name))}" for name in names)
 
 
 def changed_options(now: TrainOptions, then: dict[str, Any]) -> list[str]:
-    """What differs between options and those of an earlier run, in words."""
+    """The differences between options and those of an earlier run, in words."""
     then = {**EARLIER, **then}
     pairs = [(field.name, then[field.name], getattr(now, field.name)) for field in fields(now)]
     return [

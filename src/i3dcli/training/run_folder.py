@@ -36,28 +36,28 @@ ABOUT_RUN = {
     "saved",
     "tool",
     "torch",
-}  # in config.json besides the options
-PARTS_OF_STATE = {"options", "clips_per_step", "classes", "learner", "progress"}  # of a run, in last.pt
+}  # what config.json holds besides the options
+PARTS_OF_STATE = {"options", "clips_per_step", "classes", "learner", "progress"}  # the state of a run in last.pt
 LogRow = dict[str, Any]
 
 
 @dataclass
 class Progress:
-    """Where a run stands; with the weights and the optimizer, all that is needed to go on."""
+    """The progress of a run; with the weights and the optimizer, it is all that resuming needs."""
 
     step: int = 0
     history: list[LogRow] = field(default_factory=list)  # the rows of log.csv
     best: float = -math.inf  # validation accuracy of best.pt
     lowest_loss: float = math.inf  # of all validations
-    validations_since: int = 0  # that one
-    reductions: int = 0  # of the learning rate, one for each plateau
+    validations_since: int = 0  # since the lowest loss
+    reductions: int = 0  # of the learning rate, one per plateau
     outcomes: list[tuple[float, float]] = field(default_factory=list)  # loss and accuracy of each step since the last row
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Progress:
-        """What a last.pt says; fields that an older one lacks have their defaults.
+        """The progress in a last.pt; fields that an older file lacks have their defaults.
 
-        Raises TypeError, LookupError or AttributeError for what it cannot say.
+        Raises TypeError, LookupError or AttributeError for values that no run writes.
         """
         found = cls(**record)
         counts = (found.step, found.validations_since, found.reductions)
@@ -73,7 +73,7 @@ class Progress:
         return found
 
     def follow(self, row: LogRow, metric: str, *, patience: int) -> bool:
-        """Take in a validation; whether its accuracy is the best so far."""
+        """Count a validation; True if its accuracy is the best so far."""
         self.validations_since = 0 if row["val_loss"] < self.lowest_loss else self.validations_since + 1
         self.lowest_loss = min(row["val_loss"], self.lowest_loss)
         if self.validations_since >= patience:
@@ -83,13 +83,13 @@ class Progress:
 
 
 class RunFolder:
-    """The folder of one run. The first process of the group writes; all may read."""
+    """The folder of one run. The main process writes to it; all may read it."""
 
     def __init__(self, path: Path, options: TrainOptions, group: Group, *, clips_per_step: int, videos: str | None = None):
         self.path, self.options, self.group, self.clips_per_step = path, options, group, clips_per_step
-        self.videos = videos  # which videos it learns from and validates on, in one word
+        self.videos = videos  # a hash of the videos to train and validate on
         self.last, self.best = path / LAST, path / BEST
-        self.in_events = 0  # rows of the history
+        self.in_events = 0  # rows of the history that were written to TensorBoard
 
     @functools.cached_property
     def events(self) -> Any:
@@ -102,10 +102,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def opened(self, *, resume: bool) -> Iterator[None]:
-        """Make the folder, keep other runs out of it until the end of the block, and clear away what a killed one left.
+        """Create the folder, lock it until the end of the block, and remove what a killed run left.
 
-        Raises I3DError if a run is there that is not to be resumed, or none that is; if another process is at work in it;
-        and if it holds files of others under the names that a run writes.
+        Raises I3DError if it holds a run that is not to be resumed, or lacks the run to resume; if another process is
+        writing to it; or if files that no run wrote have names that a run writes.
         """
         with contextlib.ExitStack() as stack:
             with self.group.failing_together():
@@ -119,9 +119,9 @@ class RunFolder:
             yield
 
     def _check_files(self) -> None:
-        """Raise I3DError for files that a run would replace, where none has been in the folder."""
+        """Raise I3DError if a run would replace files, but none has been in the folder."""
         found = [name for name in WRITTEN if os.path.lexists(self.path / name)]
-        begun = has_saved(self.path / CONFIG) is False  # killed before its first last.pt
+        begun = has_saved(self.path / CONFIG) is False  # a run was killed before its first last.pt
         if found and not (self.last.exists() or begun):
             raise I3DError(
                 f"files are there: {shown(self.path)}: got {', '.join(found)} and no {LAST} to go on from; choose another "
@@ -129,9 +129,9 @@ class RunFolder:
             )
 
     def _check(self, *, resume: bool) -> None:
-        """Raise I3DError if a run is there that is not to be resumed, or none that is."""
+        """Raise I3DError if the folder holds a run that is not to be resumed, or lacks the run to resume."""
         seen = self.group.gather(self.last.exists())
-        there, again = any(seen), any(self.group.gather(restarted()))  # torchrun counts on each machine by itself
+        there, again = any(seen), any(self.group.gather(restarted()))  # torchrun counts restarts per machine
         if there and not all(seen):
             raise I3DError(f"not on every machine: {shown(self.last)}: processes elsewhere do not see it; share the folder")
         if there and not (resume or again):
@@ -146,14 +146,14 @@ class RunFolder:
 
     @staticmethod
     def recorded_options(path: Path) -> TrainOptions:
-        """The options of the run in a folder; one that is newer than the run has the value that reproduces it.
+        """The options of the run in a folder; an option newer than the run has the value that reproduces it.
 
-        Raises CheckpointError where there is no run, or one with options that are not known here.
+        Raises CheckpointError if there is no run, or one with options that this version does not know.
         """
         try:
             record = json.loads((path / CONFIG).read_text("utf-8"))
             tool, options = record.get("tool"), {key: record[key] for key in record if key not in ABOUT_RUN}
-            options["train"]  # which every run has
+            options["train"]  # every run has it
             options["lr_steps"] = tuple((int(step), float(lr)) for step, lr in options.get("lr_steps", ()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
@@ -164,9 +164,9 @@ class RunFolder:
         return TrainOptions(**{**EARLIER, **options})
 
     def open(self, trainer: Trainer) -> Progress:
-        """What last.pt holds, loaded into the trainer; or the record of a new run, written.
+        """The progress of the run, with last.pt loaded into `trainer`; for a new run, config.json is written.
 
-        Raises CheckpointError if it is no run's, and I3DError if the run had other options.
+        Raises CheckpointError if last.pt is not from a run, and I3DError if the run had other options.
         """
         if not self.last.exists():
             if self.group.is_main_process:
@@ -194,7 +194,7 @@ class RunFolder:
         return progress
 
     def check_options(self, training: dict[str, Any], trainer: Trainer) -> None:
-        """Raise I3DError if the run that left this state had other options."""
+        """Raise I3DError if the run with this state had other options."""
         then = {**training["options"], "clips_per_step": training["clips_per_step"]}
         values = [
             part
@@ -208,7 +208,7 @@ class RunFolder:
             changed.append(f"{training['clips_per_step']} clips per step of all processes then, {self.clips_per_step} now")
         if training["classes"] != list(trainer.net.classes or ()):
             changed.append("other classes")
-        if training.get("videos", self.videos) != self.videos:  # an older run does not say
+        if training.get("videos", self.videos) != self.videos:  # older runs do not record it
             changed.append("other videos")
         if changed:
             raise not_the_same_run(self.path, changed)
@@ -235,7 +235,7 @@ class RunFolder:
             self.events.flush()
 
     def write_beside_last(self, trainer: Trainer, progress: Progress, *, metric: str) -> None:
-        """Write what goes with last.pt and is not in it, also where a run is resumed that was killed before it did."""
+        """Write the files that go with last.pt, also for a resumed run that was killed before it wrote them."""
         if not self.group.is_main_process:
             return
         if not has_saved(self.path / CONFIG):
@@ -245,12 +245,12 @@ class RunFolder:
             write_curves(self.path / CURVES, progress.history, metric=metric)
 
     def log(self, progress: Progress) -> None:
-        """Write log.csv, which between two last.pt is ahead of it."""
+        """Write log.csv, which may be ahead of last.pt."""
         if self.group.is_main_process:
             write_text(self.path / LOG, log_csv(progress.history))
 
     def keep_best(self, trainer: Trainer, *, chosen_on: Iterable[int]) -> None:
-        """Write best.pt, with the numbers of the videos that it is chosen on."""
+        """Write best.pt, with the numbers of the videos that it was chosen on."""
         if self.group.is_main_process:
             save_checkpoint(trainer.net, self.best, chosen_on=chosen_on)
 
@@ -262,7 +262,7 @@ class RunFolder:
             "clips_per_step": self.clips_per_step,
             "processes": self.group.size,
             "device": str(trainer.device),
-            "saved": saved,  # whether there has been a last.pt
+            "saved": saved,  # True once there has been a last.pt
             "tool": f"i3d {__version__}",
             "torch": torch.__version__,
         }
@@ -271,9 +271,9 @@ class RunFolder:
 
 
 def has_saved(path: Path) -> bool | None:
-    """Whether the run of a config.json has ever written its last.pt; None for a file that is no run's.
+    """True if the run of a config.json has ever written last.pt; None if the file is not from a run.
 
-    Older runs do not say, and are taken to have.
+    Older runs do not record this; for them it is True.
     """
     with contextlib.suppress(OSError, ValueError):
         record = json.loads(path.read_text("utf-8"))
@@ -283,7 +283,7 @@ def has_saved(path: Path) -> bool | None:
 
 
 def is_state(training: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether this is what a run needs to go on, with all that each version of i3d has kept."""
+    """True if this is the state of a run, with the parts that every version of i3d writes."""
     return (
         isinstance(training, dict)
         and training.keys() >= PARTS_OF_STATE
@@ -294,7 +294,7 @@ def is_state(training: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def check_known(record: Mapping[str, Any], known: Collection[str], path: Path, *, tool: object) -> None:
-    """Raise CheckpointError for a field that is not `known`, as of an i3d that has an option which this one lacks."""
+    """Raise CheckpointError for a field that is not `known`, such as an option of a newer i3d."""
     if unknown := sorted(map(str, record.keys() - known)):
         raise CheckpointError(
             f"run of another i3d: {shown(path)}: got {shown(unknown[0])!r}, which this i3d {__version__} does not know; "
@@ -310,6 +310,6 @@ def not_the_same_run(path: Path, changed: list[str]) -> I3DError:
 
 
 def log_csv(history: list[LogRow]) -> str:
-    """Rows as CSV under the union of their columns, in the order in which they first appear."""
+    """Rows as CSV with the union of their columns, in order of first appearance."""
     columns = list(dict.fromkeys(key for row in history for key in row))
     return csv_text([columns, *([row.get(column, "") for column in columns] for row in history)])
