@@ -22,7 +22,8 @@ from media import moving, write_video
 
 import i3dcli
 from i3dcli.flow.extract import FlowOptions, extract_videos
-from i3dcli.flow.stored import FlowReader, FlowWriter
+from i3dcli.flow.stored import FlowReader
+from i3dcli.flow.writer import FlowWriter
 from i3dcli.text import worded_for_the_command_line
 from i3dcli.threads import available_cores
 

@@ -77,7 +77,7 @@ def test_a_signal_to_torchrun_saves_once_and_the_run_can_be_resumed_by_as_many_c
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate()
     assert process.returncode != 0
-    assert len(re.findall(r"^Stopped after step \d+: .*: go on with resume=True$", stderr, re.MULTILINE)) == 1
+    assert len(re.findall(r"^Stopped after step \d+: .*: go on with --resume$", stderr, re.MULTILINE)) == 1
     result = resume(out)
     assert result.exit_code == 1 and "2 clips per step of all processes then, 1 now" in result.stderr
 

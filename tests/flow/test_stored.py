@@ -8,8 +8,9 @@ import pytest
 
 from i3dcli import VideoError
 from i3dcli.flow.formats import dequantise, quantise
-from i3dcli.flow.stored import FlowFolder, FlowReader, FlowWriter
+from i3dcli.flow.stored import FlowFolder, FlowReader
 from i3dcli.flow.visualize import flow_picture
+from i3dcli.flow.writer import FlowWriter
 
 
 def smooth_flows(count=3, height=40, width=56):

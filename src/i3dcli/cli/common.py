@@ -15,7 +15,8 @@ from .. import defaults
 class Name(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
     """A path, or another name; the empty one is of a variable that is not set."""
 
-    name = "path"
+    def __init__(self, metavar: str = "PATH") -> None:
+        self.name = metavar.lower()
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value == "":
@@ -23,7 +24,7 @@ class Name(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
         return value
 
 
-NAME = Name()
+NAME, FILE_OR_NAME = Name(), Name("FILE|NAME")
 
 
 class FloatRange(click.FloatRange):
@@ -47,6 +48,7 @@ RATE = option_type(defaults.RANGES["fps"])
 FRAMES = option_type(defaults.RANGES["clip_len"])
 PIXELS = option_type(defaults.PIXELS)
 CLASSES = option_type(defaults.CLASSES)
+CLASSES_HELP = "a text, JSON or CSV file, or those of a model such as kinetics400."
 PROCESSES = click.IntRange(0, 256)
 COUNT, FRACTION = click.IntRange(1), FloatRange(0)
 

@@ -11,7 +11,7 @@ import click
 
 from .. import defaults
 from ..text import shown
-from .common import COUNT, NAME, chosen_streams, numbers_from_text
+from .common import CLASSES_HELP, COUNT, FILE_OR_NAME, NAME, chosen_streams, numbers_from_text
 from .gate import say, told_if_interrupted
 
 
@@ -67,7 +67,7 @@ from .gate import say, told_if_interrupted
     help="Numbers of the splits of UCF-101 or HMDB-51.",
 )
 @click.option("--root", type=NAME, help="Folder that the videos lie in.  [default: that of the list]")
-@click.option("--classes", type=NAME, help="Names of the classes of a list that has only numbers: a text, JSON or CSV file.")
+@click.option("--classes", type=FILE_OR_NAME, help=f"Names of the classes of a list of numbers: {CLASSES_HELP}")
 @click.option("--first-label", type=click.IntRange(0, 1), help="Number of the first class in a list.  [default: 0]")
 @click.option(
     "--scores",

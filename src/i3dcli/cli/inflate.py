@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import defaults
-from .common import CLASSES, NAME, check_outputs
+from .common import CLASSES, CLASSES_HELP, FILE_OR_NAME, NAME, check_outputs
 from .gate import say
 
 
@@ -16,7 +16,7 @@ from .gate import say
 @click.option(
     "--num-classes", type=CLASSES, metavar="N", help="Number of classes of the new head.  [default: Kinetics' 400, named]"
 )
-@click.option("--classes", type=NAME, metavar="FILE", help="Names of the new head's classes: a text, JSON or CSV file.")
+@click.option("--classes", type=FILE_OR_NAME, help=f"Names of the new head's classes: {CLASSES_HELP}")
 @click.option("--no-rescale", is_flag=True, help="Repeat filters along time without dividing them by their length in time.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it already exists.")
 def inflate(

@@ -12,7 +12,7 @@ import click
 
 from .. import defaults
 from ..text import counted, shown
-from .common import NAME, check_outputs, chosen_streams
+from .common import CLASSES_HELP, FILE_OR_NAME, NAME, check_outputs, chosen_streams
 from .gate import error_lines, say, told_if_interrupted
 
 if TYPE_CHECKING:
@@ -74,9 +74,8 @@ def list_models(ctx: click.Context, param: click.Parameter, wanted: bool) -> Non
 @click.option("--device", type=NAME, default="auto", metavar="auto|cpu|cuda[:N]", help="Where to run the network.")
 @click.option(
     "--classes",
-    type=NAME,
-    metavar="FILE|NAME",
-    help="Names of the classes: a text, JSON or CSV file, or a model to take them from, such as kinetics400.",
+    type=FILE_OR_NAME,
+    help=f"Names of the classes: {CLASSES_HELP}",
 )
 @click.option("--json", is_flag=True, help="Print each prediction as a line of JSON.")
 @click.option("--csv", is_flag=True, help="Print predictions as CSV, one line per label.")

@@ -12,7 +12,21 @@ import click
 from .. import defaults
 from ..text import shown
 from ..training import options as recipes
-from .common import BOUND, COUNT, FRACTION, FRAMES, NAME, PIXELS, POSITIVE, PROCESSES, RATE, FloatRange, option_type
+from .common import (
+    BOUND,
+    CLASSES_HELP,
+    COUNT,
+    FILE_OR_NAME,
+    FRACTION,
+    FRAMES,
+    NAME,
+    PIXELS,
+    POSITIVE,
+    PROCESSES,
+    RATE,
+    FloatRange,
+    option_type,
+)
 from .gate import say, told_if_interrupted
 
 TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are there
@@ -26,7 +40,7 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("format", click.Choice(["auto", *defaults.DATASET_FORMATS]), "Format in which TRAIN and --val name videos and labels."),
     ("split", click.IntRange(1, 3), "Number of the split of UCF-101 or HMDB-51."),
     ("root", NAME, "Folder that the videos lie in.  [default: that of the list]"),
-    ("classes", NAME, "Names of the classes of a list that has only numbers: a text, JSON or CSV file."),
+    ("classes", FILE_OR_NAME, f"Names of the classes of a list of numbers: {CLASSES_HELP}"),
     ("first-label", click.IntRange(0, 1), "Number of the first class in a list.  [default: 0]"),
     ("flow-dir", NAME, "With --stream flow: read the flow that extract-flow wrote to this folder."),
     ("any-flow", bool, "Use flow of --flow-dir even if it was made otherwise than the weights of --init need, and print how."),

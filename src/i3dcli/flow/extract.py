@@ -29,8 +29,9 @@ from .compute import FlowMethod
 from .failures import Failures
 from .formats import QUANTISED, ZERO_LEVEL
 from .places import Place, made_from, path_hash, places, source_record
-from .stored import LARGEST_FLOW, FlowWriter, of_another_video, read_sidecar
+from .stored import LARGEST_FLOW, of_another_video, read_sidecar
 from .visualize import flow_picture
+from .writer import FlowWriter
 
 STATUSES = ("extracted", "kept", "elsewhere", "failed")  # kept: done before; elsewhere: another process works on it
 
