@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from i3dcli import VideoError
-from i3dcli.flow.formats import dequantise, quantise
+from i3dcli.flow.formats import FORMATS, Flo, dequantise, flow_files, quantise
 from i3dcli.flow.stored import FlowFolder, FlowReader
 from i3dcli.flow.visualize import flow_picture
 from i3dcli.flow.writer import FlowWriter
@@ -129,3 +129,31 @@ def test_damaged_flow_under_a_part_of_the_path_is_passed_over(tmp_path):
     flow = stored(make(tmp_path / "flow" / "run" / "v1"), smooth_flows(), format="npy")
     assert FlowFolder(tmp_path / "flow").find(Path("test/run/v1"), Path("/videos/test/run/v1.mp4")) == flow
     assert not FlowFolder(tmp_path / "flow").holds(Path("test/walk/v1"), Path("/videos/test/walk/v1.mp4"))
+
+
+class Halves(Flo):
+    """A format as somebody would add it: float16 in a file for each flow."""
+
+    @staticmethod
+    def names(number):
+        return (f"flow_{number:05d}.f16",)
+
+    def encoders(self, flow):
+        return (flow.astype("<f2").tobytes,)
+
+    @staticmethod
+    def reader(folder, num_flows, bound):
+        return lambda index: np.fromfile(folder / Halves.names(index + 1)[0], "<f2").reshape(2, 3, 4).astype(np.float32)
+
+
+def test_a_format_that_is_added_is_written_and_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, "f16", Halves)
+    flows = np.random.default_rng(0).normal(size=(3, 2, 3, 4)).astype(np.float16).astype(np.float32)
+    writer = FlowWriter(tmp_path, format="f16", bound=20.0)
+    for flow in flows:
+        writer.write_flow(flow)
+    writer.close()
+    (tmp_path / "flow.json").write_text(json.dumps({"format": "f16", "bound": 20.0, "num_flows": 3}))
+    reader = FlowReader(tmp_path)
+    np.testing.assert_array_equal(np.stack(list(reader)), flows)
+    assert not reader.is_clamped and flow_files().fullmatch("flow_00001.f16")

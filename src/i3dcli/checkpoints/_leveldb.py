@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Malformed
-from .foreign import foreign
+from .not_weights import foreign
 
 FOOTER = 48  # bytes
 MAGIC = 0xDB4775248B80FB57

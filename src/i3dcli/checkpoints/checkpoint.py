@@ -1,4 +1,4 @@
-"""Weights on disk: our own self-describing files, and the layouts in which others published I3D.
+"""load_checkpoint and save_checkpoint: our self-describing files, and I3Ds of others, whose tensors `key_maps` knows.
 
 A checkpoint of ours is a plain dict that `torch.load(weights_only=True)` reads, too:
 

@@ -2,7 +2,7 @@
 
 A bundle is an index, `model.ckpt.index`, and shards of raw little-endian tensors, `model.ckpt.data-00000-of-00001`.
 
-The index is a table, which `leveldb` reads. Its values are protocol buffers: under the key "" a BundleHeaderProto {1: number
+The index is a table, which `_leveldb` reads. Its values are protocol buffers: under the key "" a BundleHeaderProto {1: number
 of shards, 2: endianness}, under the name of each tensor a BundleEntryProto {1: dtype, 2: shape {2: dimension {1: size}},
 3: shard, 4: offset, 5: size, 6: masked CRC-32C, 7: slices}. The parts of a tensor in slices have keys that start with a zero
 byte. Source: tensorflow/core/protobuf/tensor_bundle.proto.

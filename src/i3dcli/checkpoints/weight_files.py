@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import CheckpointError, Malformed
 from ..files import check_is_file
 from ..text import shown
-from .foreign import foreign
+from .not_weights import foreign
 from .pickles import HoldsCode, load_pickle
 from .tensors import Inert, Stored
 from .torch_file import CALLS, IN_ZIP, MAGIC, directory, read_old_torch, read_torch_zip

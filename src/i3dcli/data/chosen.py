@@ -1,4 +1,4 @@
-"""Which videos weights were chosen on, as best.pt keeps it, so that whoever scores them on the same videos is told."""
+"""The videos that a best.pt was chosen on, by number, so that it can be said where it is scored on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled videos in the layouts people already have → samples; no video is opened."""
+"""READERS, the formats of labelled videos, with how each is recognised and read; load_dataset: a source → samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of classes and lists of `path label`, and what all readers of splits share: rows by part, names of classes."""
+"""Request → Source, which the reader of each format takes and gives; and the readers of folders and of lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`i3d eval`: a split → scores of each stream → findings about RGB, flow and two-stream → files and a report."""
+"""The verb behind `i3d eval`: a split → scores of each stream → findings → files and a report."""
 
 from __future__ import annotations
 

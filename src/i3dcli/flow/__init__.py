@@ -1,4 +1,4 @@
-"""Frames → optical flow: computed, by TV-L1 on a CPU or a CUDA device, stored in four formats, and of whole datasets."""
+"""Frames → optical flow: computed by TV-L1, DIS or Farnebäck, stored in several formats, and of whole datasets."""
 
 from __future__ import annotations
 

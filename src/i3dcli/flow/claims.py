@@ -21,14 +21,13 @@ from ..errors import I3DError, VideoError
 from ..files import locked
 from ..text import option, shown
 from ..video import FLOW_SIDECAR, Found
-from .formats import flow_names, frame_name
+from .formats import FORMATS, flow_files, frame_name
 from .places import Place, candidates, lies_where, made_from
 from .stored import read_sidecar
 
 MARK = ".i3d"  # a file in a working folder, which shows that it is ours
-FLOW_FILES = re.compile(r"flow_[xy]_\d{5,}\.jpg|flow_\d{5,}\.flo|flow\.(zip|npy|json)")
+FLOW_FILES = re.compile(rf"{flow_files().pattern}|flow\.json")
 NUMBERED = re.compile(r"(?:flow_[xy]|flow|img)_([0-9]{5,})\.[a-z]+")
-IN_FILES = ("jpg", "flo")  # formats with separate files for each flow
 OUR_FILES = re.compile(rf"{FLOW_FILES.pattern}|img_\d{{5,}}\.jpg|flow\.mp4")
 
 
@@ -211,15 +210,16 @@ def strangers_in(folder: Path) -> list[str]:
 
 
 def is_name_of_flow(name: str, sidecar: Mapping[str, Any]) -> bool:
-    """True if flow with this sidecar has a file of this name."""
-    format, count = sidecar.get("format"), sidecar.get("num_flows")
+    """True if the flow that a sidecar describes has a file of this name."""
+    format, count = FORMATS.get(str(sidecar.get("format"))), sidecar.get("num_flows")
     last = count if isinstance(count, int) else 0
     numbered = NUMBERED.fullmatch(name)
     if numbered is None:
-        whole = "flow.mp4" if sidecar.get("viz") is True else FLOW_SIDECAR
-        return name in (FLOW_SIDECAR, whole) or (format not in IN_FILES and name == f"flow.{format}")
+        known = {FLOW_SIDECAR, *(["flow.mp4"] if sidecar.get("viz") is True else [])}
+        return name in known or (format is not None and name == format.in_one_file)
     number = int(numbered[1])
-    is_flow_file = format in IN_FILES and 1 <= number <= last and name in flow_names(str(format), number)
+    in_files = format is not None and format.in_one_file is None
+    is_flow_file = format is not None and in_files and 1 <= number <= last and name in format.names(number)
     return is_flow_file or (sidecar.get("frames") is True and 1 <= number <= max(last, 0) + 1 and name == frame_name(number))
 
 

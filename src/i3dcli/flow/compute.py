@@ -1,4 +1,4 @@
-"""Frames → optical flow: the motion of every pixel from one frame to the next."""
+"""FlowMethod: frames → optical flow. DIS and Farnebäck are here, TV-L1 is in `tvl1` and `tvl1_cuda`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`i3d extract-flow`: videos → flow on disk, resumable, by any number of processes at once."""
+"""The verb behind `i3d extract-flow`: videos → flow on disk, resumable, by any number of processes at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..video import FLOW_SIDECAR, Found, Video, VideoWriter, find_videos
 from .claims import Claims, check_replaceable, is_flow
 from .compute import FlowMethod
 from .failures import Failures
-from .formats import QUANTISED, ZERO_LEVEL
+from .formats import FORMATS, ZERO_LEVEL
 from .places import Place, made_from, path_hash, places, source_record
 from .stored import LARGEST_FLOW, of_another_video, read_sidecar
 from .visualize import flow_picture
@@ -56,7 +56,7 @@ class FlowOptions(FlowRecipe):
     def unimportant(self, there: Mapping[str, Any]) -> set[str]:
         """The fields in which a sidecar may differ: those without use in this format, and extra files that it has."""
         more = {name for name in ("frames", "viz") if there.get(name) is True and not getattr(self, name)}
-        unused = set() if self.format in QUANTISED else {"bound"} if self.frames else {"bound", "quality"}
+        unused = set() if FORMATS[self.format].is_clamped else {"bound"} if self.frames else {"bound", "quality"}
         return more | unused
 
 
@@ -280,7 +280,7 @@ def write_sidecar(work: Path, source: Mapping[str, Any], video: Video, writer: F
         "width": width,
         "num_frames": writer.num_flows + 1,
         "num_flows": writer.num_flows,
-        "zero_level": ZERO_LEVEL if options.format in QUANTISED else None,
+        "zero_level": ZERO_LEVEL if FORMATS[options.format].is_clamped else None,
         **source,
         "source_fps": video.source_fps,
         "damaged_frames": video.damaged_frames,

@@ -1,9 +1,4 @@
-"""Flow on disk: one folder per video, with the flow and a sidecar, `flow.json`, that says how it was made.
-
-    jpg   flow_x_00001.jpg, flow_y_00001.jpg …   8 bits, clamped to ±bound; the names and levels mmaction2 and TSN read
-    zip   flow.zip                               the same pictures in one file
-    npy   flow.npy                               (T,2,H,W) float16 pixels per frame, not clamped
-    flo   flow_00001.flo …                       float32 pixels per frame, Middlebury's format, not clamped
+"""Flow on disk: one folder per video, with the flow in a format of `formats` and a sidecar, `flow.json`, of how it was made.
 
 Flow t (from 1) leads from frame t to frame t+1, so n frames have n-1 flows.
 """
@@ -14,7 +9,7 @@ import contextlib
 import itertools
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +24,7 @@ from ..text import briefly, command, counted, option, shown
 from ..video import FLOW_SIDECAR as SIDECAR
 from ..video import source_bytes
 from .compute import Moment
-from .formats import QUANTISED, dequantise, flow_names, read_flo
+from .formats import FORMATS
 from .places import candidates, made_from
 
 LARGEST_FLOW = 65504.0  # pixels per frame, the largest number of float16
@@ -44,7 +39,9 @@ class FlowReader:
         try:
             self.format, self.bound = str(self.sidecar["format"]), float(self.sidecar["bound"])
             self.num_flows = int(self.sidecar["num_flows"])
-            self._read = self._opened()
+            if self.format not in FORMATS:
+                raise ValueError(f"unknown format {self.format!r}")
+            self._read = FORMATS[self.format].reader(self.folder, self.num_flows, self.bound)
         except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
             raise self._damaged(error) from error
 
@@ -66,7 +63,7 @@ class FlowReader:
     @property
     def is_clamped(self) -> bool:
         """True if the format clamps flow to the bound."""
-        return self.format in QUANTISED
+        return FORMATS[self.format].is_clamped
 
     @property
     def recipe(self) -> FlowRecipe:
@@ -125,30 +122,6 @@ class FlowReader:
             f"flow of another video or frame rate: {shown(self.folder)}: got {counted(len(self), 'flow')} for {frames}, "
             f"expected {expected}; {again(wanted)}"
         )
-
-    def _opened(self) -> Callable[[int], NDArray[np.float32]]:
-        if self.format == "npy":
-            array = np.load(self.folder / "flow.npy", mmap_mode="r")
-            if len(array) != self.num_flows:
-                raise ValueError(f"flow.npy holds {len(array)} flows, {SIDECAR} says {self.num_flows}")
-            return lambda index: array[index].astype(np.float32)
-        if self.format == "flo":
-            return lambda index: read_flo(self.folder.joinpath(*flow_names("flo", index + 1)).read_bytes())
-        if self.format == "zip":
-            archive = zipfile.ZipFile(self.folder / "flow.zip")
-            return lambda index: self._pictures(archive.read, index)
-        if self.format == "jpg":
-            return lambda index: self._pictures(lambda name: (self.folder / name).read_bytes(), index)
-        raise ValueError(f"unknown format {self.format!r}")
-
-    def _pictures(self, read: Callable[[str], bytes], index: int) -> NDArray[np.float32]:
-        names = flow_names(self.format, index + 1)
-        data = [np.frombuffer(read(name), np.uint8) for name in names]
-        found = [cv2.imdecode(picture, cv2.IMREAD_GRAYSCALE) for picture in data if picture.size]  # cv2 raises for an empty one
-        levels = [picture for picture in found if picture is not None]
-        if len(levels) < len(names):
-            raise ValueError(f"{names[0]} or {names[1]} is no picture")
-        return dequantise(np.stack(levels).astype(np.uint8), self.bound)
 
     def _damaged(self, error: Exception) -> VideoError:
         reason = str(error)

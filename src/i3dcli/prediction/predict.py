@@ -1,4 +1,4 @@
-"""`i3d predict`: videos → predictions, one after the other."""
+"""The verb behind `i3d predict`: videos → predictions, one after the other."""
 
 from __future__ import annotations
 

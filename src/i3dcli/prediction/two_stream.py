@@ -1,4 +1,7 @@
-"""TwoStream: an RGB and a flow network whose logits are averaged, and the way from a video to its labels."""
+"""TwoStream: an RGB and a flow network whose logits are averaged, and the way from the views of a video to its labels.
+
+`predict.predict_videos`, which the commands use, and `TwoStream.predict`, for one video in Python, both go this way.
+"""
 
 from __future__ import annotations
 

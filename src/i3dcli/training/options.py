@@ -1,4 +1,4 @@
-"""The options of a training run with their defaults, the hyperparameters of papers, and the learning rate."""
+"""TrainOptions: every option that decides the weights of a run, with its default; recipes; learning rates."""
 
 from __future__ import annotations
 

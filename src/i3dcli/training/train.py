@@ -1,4 +1,4 @@
-"""`i3d train`: one stream from scratch, from inflated or from published weights, in one process or many (torchrun)."""
+"""The verb behind `i3d train`: one stream, from random, inflated or published weights, in one process or many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file plainly is in place of weights, by its first bytes."""
+"""Files that are no weights at all, such as web pages, archives and videos, told by their first bytes."""
 
 from __future__ import annotations
 
