@@ -23,7 +23,7 @@ def torchrun(folder, *arguments):
 
 def test_two_processes_learn_what_one_with_twice_the_batch_does(checkpoints, motions, tmp_path):
     given = ("--width", "1", "--init", checkpoints["rgb"], "--freeze-bn", "--log-every", "1", "--steps", "10", "--lr", "0.002")
-    two = start_ranks("train", motions, *HERE, *TINY, *given, "--batch-size", "2", "--out", tmp_path / "two")
+    two = start_ranks("train", motions, *HERE, *TINY, *given, "--batch-size", "2", "--out", tmp_path / "two", fresh=True)
     one = trained(motions, *given, "--batch-size", "4", tmp_path / "one")
     (stdout, stderr), (nothing, silent) = ends_of(two)
     assert [process.returncode for process in two] == [0, 0], stderr
