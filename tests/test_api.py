@@ -113,3 +113,53 @@ def test_the_keywords_of_train_and_evaluate_are_the_options_of_the_commands():
             "split",
             "source",
         }
+
+
+def test_paths_are_welcome_wherever_a_path_is_meant(motions, flows, checkpoints, tmp_path):
+    tiny = {"width": 0.125, "crop": 32, "clip_len": 9, "short_side": 36, "steps": 1, "device": "cpu", "workers": 0}
+    i3dcli.train(motions, tmp_path / "run", stream="flow", flow_dir=flows["npy"], **tiny)
+    last = tmp_path / "run" / "last.pt"
+    evaluation = i3dcli.evaluate(motions, flow=last, flow_dir=flows["npy"], out=tmp_path / "out", device="cpu")
+    assert evaluation.total == 4 and (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"steps": "2"}, {"batch_size": 0}, {"lr": float("nan")}, {"schedule": "x"}, {"any_flow": True}]
+)
+def test_train_refuses_values_out_of_range(tmp_path, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        i3dcli.train("videos", tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"protocol": "Full"}, {"clips": 2}, {"fusion_weights": (1, 2, 3)}, {"max_frames": 0}, {"scores": "s.npz"}]
+)
+def test_evaluate_refuses_what_the_command_refuses(checkpoints, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        i3dcli.evaluate("videos", rgb=checkpoints["rgb"], **options)
+    with pytest.raises(ValueError, match="expected source and the weights"):
+        i3dcli.evaluate()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"format": "png"}, {"bound": 0}, {"quality": 0}, {"fps": "native"}, {"algorithm": "raft"}, {"shard": (2, 2)}),
+        *({"threads": 0}, {"parameters": None}, {"parameters": {"median": 4}}, {"algorithm": "dis", "parameters": {}}),
+    ],
+)
+def test_extract_flow_refuses_values_out_of_range(video, tmp_path, options):
+    with pytest.raises(ValueError, match=r"expected|parameters"):
+        i3dcli.extract_flow(video, tmp_path / "flow", **options)
+    assert not (tmp_path / "flow").exists()
+
+
+def test_classes_are_a_list_a_file_or_a_name(checkpoints, video, tmp_path):
+    (tmp_path / "names.txt").write_text("".join(f"name {i}\n" for i in range(10)))
+    for classes in (tmp_path / "names.txt", [f"name {i}" for i in range(10)]):
+        assert i3dcli.load_model(**checkpoints, classes=classes, device="cpu").classes[9] == "name 9"
+    with pytest.raises(i3dcli.DatasetError, match="got 400 names, expected 10"):
+        i3dcli.load_model(**checkpoints, classes="kinetics400", device="cpu")
+    with pytest.raises(i3dcli.DatasetError, match="no names of classes: kinetics: got no such file, expected one or a name of"):
+        i3dcli.load_model(**checkpoints, classes="kinetics", device="cpu")

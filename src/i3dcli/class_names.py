@@ -38,6 +38,10 @@ def read_classes(source: str | Path) -> tuple[str, ...]:
     A file or folder that is called so comes first. Raises DatasetError.
     """
     known = None if os.path.exists(source) else bundled_classes(str(source))
+    if known is None and not os.path.lexists(source) and re.fullmatch(r"[\w-]+", str(source)):
+        raise DatasetError(
+            f"no names of classes: {shown(source)}: got no such file, expected one or a name of {', '.join(BUNDLED)}; give one"
+        )
     return read_class_names(source) if known is None else known
 
 

@@ -131,6 +131,7 @@ def check_eval_options(options: dict[str, Any]) -> None:
     weights = [name for name in ("model", "rgb", "flow") if options[name] is not None]
     both = options["streams"] in (None, defaults.STREAMS) and weights in (["model"], ["rgb", "flow"])
     complaints = (
+        (options["any_flow"] and not options["flow_dir"], "--any-flow is for --flow-dir DIR."),
         (options["scores"] and weights, "--scores are fused without a network; leave out --model, --rgb and --flow."),
         (
             not options["scores"] and not weights,

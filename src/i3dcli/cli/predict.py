@@ -119,6 +119,8 @@ def predict(
     scores, features, flow_dir, any_flow = (options.pop(name) for name in ("scores", "features", "flow_dir", "any_flow"))
     sources = [*(video.removeprefix("@") for video in videos), *videos, *(options[name] for name in ("rgb", "flow", "classes"))]
     check_outputs(scores, features, over_time["plot"], over_time["annotate"], inputs=sources, overwrite=overwrite)
+    if any_flow and flow_dir is None:
+        raise click.UsageError("--any-flow is for --flow-dir DIR.")
     model = model_from_options(**options)
     check_flow_stream(model, {"--flow-dir": flow_dir, "--show-flow": over_time["show_flow"]})
     timeline = timeline_from_options(model, top_k=top_k, overwrite=overwrite, **over_time)

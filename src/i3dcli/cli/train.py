@@ -45,7 +45,7 @@ TRAIN_OPTIONS = (  # a field of TrainOptions, its type, help; the defaults are t
     ("flow-dir", NAME, "With --stream flow: read the flow that extract-flow wrote to this folder."),
     ("any-flow", bool, "Use flow of --flow-dir even if it was made otherwise than the weights of --init need, and print how."),
     ("strict", bool, "Stop at a video that cannot be read, instead of taking another."),
-    ("architecture", str, "Network to train, one of those in table 1 of the paper."),
+    ("architecture", str, "Architecture of the network to train, such as i3d."),
     ("stream", click.Choice(defaults.STREAMS), "Stream that is trained."),
     ("init", NAME, "Weights to start from: a name or a checkpoint.  [default: random weights]"),
     ("width", option_type(defaults.WIDTHS), "Number of channels of each layer, as a fraction of the paper's."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..class_names import distinct
+from ..class_names import distinct, read_classes
 from ..defaults import DATASET_FORMATS
 from ..errors import DatasetError
 from ..file_names import is_debris
@@ -95,7 +95,7 @@ def load_dataset(
     format: str = "auto",
     split: int = 1,
     root: str | Path | None = None,
-    classes: Iterable[str] | None = None,
+    classes: str | Path | Iterable[str] | None = None,
     first_label: int | None = None,
 ) -> Dataset:
     """The labelled videos that a folder or file names.
@@ -113,6 +113,7 @@ def load_dataset(
             raise DatasetError(f"cannot read: {shown(place)}: permission denied; check its permissions")
     if not path.is_dir():
         check_is_file(path)
+    classes = read_classes(classes) if isinstance(classes, (str, Path)) else classes
     names = distinct(classes, "the names of classes") if classes is not None else None
     detected = format == "auto"
     format = detect(path) if detected else format

@@ -45,6 +45,9 @@ def evaluate_model(
     return evaluation
 
 
+PROTOCOLS = ("full", "clips")
+
+
 @dataclass(frozen=True)
 class EvalOptions:
     """What to score, with what, and how; `{split}` in a path stands for the number of the split."""
@@ -71,6 +74,20 @@ class EvalOptions:
     overwrite: bool = False
     strict: bool = False
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "protocol": self.protocol not in PROTOCOLS,
+            "clips": self.protocol == "full" and bool(self.clips or self.crops),
+            "max_frames": self.max_frames is not None and (self.protocol == "clips" or self.max_frames < 1),
+            "fusion_weights": len(self.fusion_weights) != 2,
+            "scores": isinstance(self.scores, str),
+        }
+        for name in (name for name, is_wrong in wrong.items() if is_wrong):
+            raise ValueError(
+                f"EvalOptions: {name} = {getattr(self, name)!r}: expected a protocol of {', '.join(PROTOCOLS)}, clips, "
+                "crops with clips, max_frames with full, two fusion_weights, and a tuple of scores"
+            )
 
     def views(self) -> Protocol:
         if self.protocol == "full":
@@ -157,7 +174,11 @@ def evaluate(
     `progress` shows a bar on stderr. Under torchrun, the other processes than the first get None. Raises DatasetError,
     CheckpointError, VideoError and I3DError.
     """
-    chosen = EvalOptions(None if source is None else str(source), split=(split,), **options)
+    given: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    chosen = EvalOptions(None if source is None else str(source), split=(split,), **given)
+    weights = chosen.model or chosen.rgb or chosen.flow
+    if bool(chosen.scores) == bool(weights) or bool(chosen.scores) == (source is not None):
+        raise ValueError("expected source and the weights of model, rgb or flow, or else scores alone")
     found = [evaluation for _, evaluation in evaluate_splits(chosen, command=command, note=note, progress=progress)]
     return found[0] if found else None
 

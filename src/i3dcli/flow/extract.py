@@ -18,7 +18,17 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import __version__
-from ..defaults import FLOW_FORMATS, JPEG_QUALITY, FlowRecipe
+from ..defaults import (
+    FLOW_ALGORITHM,
+    FLOW_ALGORITHMS,
+    FLOW_FORMATS,
+    JPEG_QUALITY,
+    RANGES,
+    TVL1,
+    FlowRecipe,
+    Range,
+    check_ranges,
+)
 from ..distributed import choose_device, own_device
 from ..errors import DatasetError, I3DError, VideoError
 from ..files import make_folder
@@ -86,12 +96,34 @@ def extract_flow(
     """Compute the flow of videos and store it below `out`, one folder per video, as `i3d extract-flow` does.
 
     `inputs` are files, folders or `@list.txt`. `options` are the fields of `FlowOptions`: `format="zip"`, `fps=12.5`,
-    `parameters=TVL1(median=0)` … Each video has an outcome, even if it failed. `shard` = (i, n) takes every n-th video from
+    `parameters={"median": 0}` … Each video has an outcome, even if it failed. `shard` = (i, n) takes every n-th video from
     the i-th on. Raises DatasetError if stored flow was made with other options, and I3DError if `out` cannot be written.
     """
+    chosen = checked_options(options)
+    index, count = shard
+    if not 0 <= index < count or (threads is not None and threads < 1):
+        raise ValueError(f"expected a shard (i, n) with 0 <= i < n, and a thread or more, got {shard = }, {threads = }")
     names = [inputs] if isinstance(inputs, (str, Path)) else inputs
     how: dict[str, Any] = {"overwrite": overwrite, "shard": shard, "device": flow_device(device), "threads": threads}
-    return list(extract_videos(map(str, names), out, FlowOptions(**options), **how, progress=progress))
+    return list(extract_videos(map(str, names), out, chosen, **how, progress=progress))
+
+
+def checked_options(options: Mapping[str, Any]) -> FlowOptions:
+    """The options of `extract_flow`; `parameters` may be a dict. Raises ValueError for what is out of range."""
+    given = {**options}
+    if isinstance(given.get("parameters"), dict):
+        given["parameters"] = TVL1(**given["parameters"])
+    if given.get("algorithm", FLOW_ALGORITHM) != FLOW_ALGORITHM:
+        given.setdefault("parameters", None)
+    chosen = FlowOptions(**given)
+    ranges = {"bound": RANGES["flow_bound"], "short_side": RANGES["short_side"], "quality": Range(1, 100)}
+    check_ranges(chosen, ranges if chosen.fps is None else {**ranges, "fps": RANGES["fps"]})
+    for name, known in (("format", FLOW_FORMATS), ("algorithm", FLOW_ALGORITHMS)):
+        if getattr(chosen, name) not in known:
+            raise ValueError(f"FlowOptions: {name}: got {getattr(chosen, name)!r}, expected one of {', '.join(known)}")
+    if (chosen.parameters is not None) != (chosen.algorithm == FLOW_ALGORITHM):
+        raise ValueError(f"FlowOptions: parameters are of {FLOW_ALGORITHM}, got {chosen.algorithm = }, {chosen.parameters = }")
+    return chosen
 
 
 def extract_videos(

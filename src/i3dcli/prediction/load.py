@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoints import find_model, load_streams
-from ..class_names import fault_in_names
+from ..class_names import fault_in_names, read_classes
 from ..data import numbered_classes
 from ..defaults import MODEL
 from ..distributed import choose_device
@@ -25,17 +25,19 @@ def load_model(
     flow: str | Path | None = None,
     streams: Sequence[str] | None = None,
     device: str | torch.device | None = None,
-    classes: Sequence[str] | None = None,
+    classes: str | Path | Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> TwoStream:
     """A model ready to predict: one of the zoo by `name` (default: kinetics400), or from checkpoint files `rgb` and `flow`.
 
     Files may be of any layout `load_checkpoint` knows; one of them is enough for one stream, and their paths are the
     model's name. `streams` limits what is loaded; by default it is all there is. `device=None` picks CUDA if there is one.
-    `classes` (or `labels`) replaces the names of the classes. Raises CheckpointError, and DatasetError for names that do not
-    fit.
+    `classes` (or `labels`) replaces the names of the classes: a list, a file or a model's name. Raises CheckpointError, and
+    DatasetError for names that do not fit.
     """
     chosen = choose_device(device)
+    streams = (streams,) if isinstance(streams, str) else streams
+    classes = read_classes(classes) if isinstance(classes, (str, Path)) else classes
     files = {stream: str(path) for stream, path in (("rgb", rgb), ("flow", flow)) if path is not None}
     if files and name is not None:
         raise ValueError(f"expected a model's name or files, got both: {name = }, {rgb = }, {flow = }")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..defaults import ARCHITECTURE, DROPOUT, TEST_PART
+from ..defaults import ARCHITECTURE, DROPOUT, STREAMS, TEST_PART
 from ..text import command, option
 
 SCHEDULES = ("cosine", "step", "plateau")
@@ -106,9 +107,28 @@ def with_recipe(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def checks(options: TrainOptions) -> Iterator[tuple[str, object, bool, str]]:
+    """The name and value of each option that has a range, whether it is in it, and the range in words."""
+    for name in ("steps", "batch_size", "accumulate", "patience"):
+        value = getattr(options, name)
+        holds = (value is None and name == "steps") or (type(value) is int and value >= 1)
+        yield name, value, holds, "an integer from 1 on"
+    for name in ("epochs", "lr", "weight_decay", "momentum", "dropout"):
+        value = getattr(options, name)
+        yield name, value, type(value) in (int, float) and 0 <= value < math.inf, "a number from 0 on"
+    for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("stream", STREAMS)):
+        value = getattr(options, name)
+        yield name, value, value in known, f"one of {', '.join(known)}"
+
+
 def complaint(options: TrainOptions) -> str | None:
     """The first fault of options that shows without data, in words; None if there is none."""
     complaints = (
+        *(
+            (not holds, f"{option(name)} is {value!r}, expected {expected}.")
+            for name, value, holds, expected in checks(options)
+        ),
+        (options.any_flow and not options.flow_dir, f"{option('any_flow', True)} is for {option('flow_dir')}."),
         (not options.train, "Missing argument 'TRAIN', the training videos."),
         (
             options.val is not None and isinstance(options.val_fraction, float),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..data import Dataset, Sample, labels_of, video_numbers
 from ..distributed import Group, cores_per_process
-from ..errors import DatasetError
+from ..errors import DatasetError, VideoError
 from ..flow import FlowFolder
 from ..models import Preprocessing
 from ..text import as_unicode, command, counted, option, shown
@@ -55,6 +56,10 @@ class RunData:
                 f"nothing to train on: {shown(options.train)}: {dataset.summary}; name a list of training videos"
             )
         self.check_classes(dataset)
+        if self.stored is not None:  # how the flow of each part was made is seen before the first step
+            for sample in (*self.train[:1], *self.val[:1]):
+                with contextlib.suppress(VideoError):  # it is said when it is read
+                    self.stored.open(sample.key, sample.path)
         self.clips_per_step = options.batch_size * options.accumulate * group.size
         self.steps_per_epoch = math.ceil(len(self.train) / self.clips_per_step)
         if options.schedule == "plateau" and not self.val:

@@ -25,7 +25,7 @@ from ..metrics import measure, measure_multi_label
 from ..stopping import SIGNALS
 from ..text import counted, option, shown
 from .initial import build_network
-from .options import TrainOptions, changed_options, complaint, learning_rate, with_recipe
+from .options import RECIPES, TrainOptions, changed_options, complaint, learning_rate, with_recipe
 from .run_data import Note, RunData
 from .run_folder import BEST, LAST, LogRow, Progress, RunFolder, not_the_same_run
 from .trainer import Trainer, diverged
@@ -73,8 +73,14 @@ def train(
     stderr. Raises ValueError for options that contradict each other, DatasetError, CheckpointError and I3DError; see
     `train_on`.
     """
-    given = {"train": str(source), **options}
-    given = given if recipe is None else with_recipe(recipe, given)
+    given: dict[str, Any] = {
+        "train": str(source),
+        **{name: str(v) if isinstance(v, Path) else v for name, v in options.items()},
+    }
+    if recipe is not None:
+        if recipe not in RECIPES:
+            raise ValueError(f"expected a recipe of {', '.join(RECIPES)}, got {recipe = }")
+        given = with_recipe(recipe, given)
     chosen = resumed_options(out, given) if resume else TrainOptions(**given)
     if (text := complaint(chosen)) is not None:
         raise ValueError(text)
