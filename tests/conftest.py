@@ -33,7 +33,6 @@ sys.meta_path.insert(0, compiled.Finder)
 LONGEST = (  # the files that take longest, by what they took; begun first, none of them keeps the others waiting at the end
     "training/test_train.py",
     "test_distributed.py",
-    "test_distributed.py",
     "flow/test_extract.py",
     "checkpoints/test_key_maps.py",
     "checkpoints/test_inflate.py",
