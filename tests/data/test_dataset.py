@@ -236,7 +236,11 @@ def test_labels_without_class_0_are_fine_where_names_leave_room(tmp_path):
     file = write(tmp_path / "list.txt", "a.mp4 1\n")
     assert listed(load_dataset(file, classes=["x", "y", "z"]).train) == [("a", (1,))]
     unnamed = load_dataset(file, first_label=0)
-    assert unnamed.classes == ("class 0", "class 1") and not unnamed.has_names and load_dataset(file, classes=tuple("xyz")).has_names
+    assert (
+        unnamed.classes == ("class 0", "class 1")
+        and not unnamed.has_names
+        and load_dataset(file, classes=tuple("xyz")).has_names
+    )
 
 
 @pytest.mark.parametrize(
