@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .clips import as_clip as as_clip
     from .clips import as_input as as_input
     from .clips import centre_crop as centre_crop
+    from .clips import cut as cut
     from .clips import looped as looped
     from .clips import mirrored as mirrored
     from .clips import padded as padded
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "chosen": ("count_chosen", "video_numbers"),
-    "clips": ("as_clip", "as_input", "centre_crop", "looped", "mirrored", "padded", "random_crop", "random_start"),
+    "clips": ("as_clip", "as_input", "centre_crop", "cut", "looped", "mirrored", "padded", "random_crop", "random_start"),
     "dataset": (
         "Dataset",
         "Sample",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -66,6 +66,11 @@ def centre_crop(height: int, width: int, crop: int) -> tuple[slice, slice]:
     """The rows and columns of the middle crop x crop pixels; a shorter side is kept whole."""
     top, left = max(0, (height - crop) // 2), max(0, (width - crop) // 2)
     return slice(top, top + crop), slice(left, left + crop)
+
+
+def cut(input: str, items: Sequence[NDArray[Any]], rows: slice, columns: slice) -> list[NDArray[Any]]:
+    """Some rows and columns of frames (H,W,3) of "rgb", or of flows (2,H,W) of "flow"."""
+    return [item[rows, columns] if input == "rgb" else item[:, rows, columns] for item in items]
 
 
 def padded(clip: Tensor, crop: int) -> Tensor:

@@ -19,7 +19,7 @@ from ..flow import FlowMethod, FlowReader, Frame, Moment, without_flow
 from ..models import ARCHITECTURES, Preprocessing
 from ..text import counted, option, shown
 from ..video import Video
-from .clips import as_clip, centre_crop, looped, sliding, windows
+from .clips import as_clip, centre_crop, cut, looped, sliding, windows
 
 Clips = dict[str, Tensor]  # by stream, (V,C,T,H,W): V views of the same frames; RGB as bytes, flow in [-1, 1]
 Items = Sequence[NDArray[np.uint8 | np.float32]]  # frames (H,W,3), or flows (2,H,W)
@@ -190,11 +190,8 @@ class Views:
         height, width, _ = frames[0].shape
         views = []
         for rows, columns in crops_along(height, width, self.crop, self.protocol.crops):
-            items: dict[str, Items] = {
-                "rgb": [frame[rows, columns] for frame in frames],
-                "flow": [flow[:, rows, columns] for flow in flows],
-            }
-            views.append({stream: self._clip(stream, items[stream]) for stream in streams})
+            items: dict[str, Items] = {"rgb": frames, "flow": flows}
+            views.append({stream: self._clip(stream, cut(stream, items[stream], rows, columns)) for stream in streams})
         return {stream: torch.cat([view[stream] for view in views]) for stream in streams}
 
     def _inputs(self, moments: Sequence[Moment]) -> Clips:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..data import Sample, as_clip, centre_crop, looped, mirrored, padded, random_crop, random_start
+from ..data import Sample, as_clip, centre_crop, cut, looped, mirrored, padded, random_crop, random_start
 from ..errors import DatasetError, I3DError, VideoError
 from ..flow import FlowFolder
 from ..models import Preprocessing
@@ -136,10 +136,10 @@ class ClipDataset(Dataset[ClipItem]):
         """A clip (C,T,H,W), the seconds of the video it shows, and what of the video is missing. Raises VideoError."""
         length, crop, fps = self.preprocessing.clip_len, self.preprocessing.crop, self.preprocessing.fps
         start, found, note = self._frames(sample, rng) if self.stored is None else self._flows(sample, rng, self.stored)
-        clip = as_clip(self.input, looped(found, shortest=length), bound=self.preprocessing.flow_bound)
-        height, width = clip.shape[-2:]
+        height, width = found[0].shape[:2] if self.input == "rgb" else found[0].shape[1:]
         rows, columns = centre_crop(height, width, crop) if rng is None else random_crop(rng, height, width, crop)
-        clip = clip[..., rows, columns]
+        items = looped(cut(self.input, found, rows, columns), shortest=length)
+        clip = as_clip(self.input, items, bound=self.preprocessing.flow_bound)
         if rng is not None and self.flip and rng.random() < 0.5:
             clip = mirrored(clip, input=self.input)
         return clip, (start / fps, (start + length) / fps), note
