@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from i3dcli import VideoError
+from i3dcli.defaults import FLOW_FORMATS
 from i3dcli.flow.formats import FORMATS, Flo, dequantise, flow_files, quantise
 from i3dcli.flow.stored import FlowFolder, FlowReader
 from i3dcli.flow.visualize import flow_picture
@@ -157,3 +158,7 @@ def test_a_format_that_is_added_is_written_and_read(tmp_path, monkeypatch):
     reader = FlowReader(tmp_path)
     np.testing.assert_array_equal(np.stack(list(reader)), flows)
     assert not reader.is_clamped and flow_files().fullmatch("flow_00001.f16")
+
+
+def test_every_format_of_the_command_has_its_class():
+    assert tuple(FORMATS) == FLOW_FORMATS

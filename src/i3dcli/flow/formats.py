@@ -20,8 +20,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..defaults import FLOW_FORMATS
-
 Flow = NDArray[np.float32]  # (2,H,W), pixels per frame
 
 ZERO_LEVEL = 128  # of 255, where a flow of zero lands: denseflow's cvRound(127.5), half to even
@@ -166,7 +164,7 @@ class Flo(FlowFormat):
         return lambda index: read_flo(folder.joinpath(*Flo.names(index + 1)).read_bytes())
 
 
-FORMATS: dict[str, type[FlowFormat]] = dict(zip(FLOW_FORMATS, (Jpg, Zip, Npy, Flo), strict=True))
+FORMATS: dict[str, type[FlowFormat]] = {"jpg": Jpg, "zip": Zip, "npy": Npy, "flo": Flo}  # defaults.FLOW_FORMATS
 
 
 def flow_files() -> re.Pattern[str]:

@@ -40,14 +40,14 @@ def build_network(dataset: Dataset, options: TrainOptions, *, note: Note) -> Vid
         if isinstance(module, nn.Dropout):
             module.p = options.dropout
     net.classes = dataset.classes
-    net.preprocessing = choose_preprocessing(net.preprocessing, options)
+    net.preprocessing = dataclasses.replace(net.preprocessing, **asked_preprocessing(options))
     if options.flow_dir is not None:
         net.preprocessing = with_flow_as_stored(net.preprocessing, dataset, options, note=note)
     return net
 
 
-def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preprocessing:
-    """How clips are made: as for the weights a run starts from, but for what the options ask."""
+def asked_preprocessing(options: TrainOptions) -> dict[str, Any]:
+    """What the options say of how clips are made, as fields of Preprocessing."""
     asked: dict[str, Any] = {
         "clip_len": options.clip_len,
         "crop": options.crop,
@@ -55,7 +55,7 @@ def choose_preprocessing(base: Preprocessing, options: TrainOptions) -> Preproce
         "fps": options.fps,
         "flow_bound": options.bound,
     }
-    return dataclasses.replace(base, **{key: value for key, value in asked.items() if value is not None})
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def with_flow_as_stored(base: Preprocessing, dataset: Dataset, options: TrainOptions, *, note: Note) -> Preprocessing:
@@ -69,11 +69,10 @@ def with_flow_as_stored(base: Preprocessing, dataset: Dataset, options: TrainOpt
         with contextlib.suppress(VideoError):  # where there is none at all, RunData says so
             flow = stored.open(sample.key, sample.path)
             recipe = flow.recipe
-            chosen = {"fps": options.fps, "short_side": options.short_side, "flow_bound": options.bound}
-            there: dict[str, Any] = {"fps": recipe.fps, "short_side": recipe.short_side}
+            there: dict[str, Any] = {"flow_algorithm": recipe.algorithm, "flow_parameters": recipe.parameters}
+            there |= {"fps": recipe.fps, "short_side": recipe.short_side}
             there |= {"flow_bound": recipe.bound} if flow.is_clamped else {}
-            found = {name: value for name, value in there.items() if chosen[name] is None}
             for text in stored.notes(flow):
                 note(f"Note: {text}; the run is for it")
-            return dataclasses.replace(base, flow_algorithm=recipe.algorithm, flow_parameters=recipe.parameters, **found)
+            return dataclasses.replace(base, **{**there, **asked_preprocessing(options)})
     return base
