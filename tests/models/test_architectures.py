@@ -12,7 +12,7 @@ from toy import ROW, Toy
 import i3dcli
 from i3dcli import CheckpointError
 from i3dcli.cli.main import main
-from i3dcli.models.architectures import ARCHITECTURES, architecture_of
+from i3dcli.models.architectures import ARCHITECTURES
 
 
 def run(*arguments):
@@ -114,7 +114,7 @@ def test_every_network_keeps_the_contract(name):
     row = ARCHITECTURES[name]
     for inputs in row.networks:
         net = i3dcli.create_model(name, num_classes=5, stream="+".join(inputs), width=1 / 16).eval()
-        assert architecture_of(net) is row and net.inputs == inputs and net.preprocessing.clip_len == row.clip_len
+        assert ARCHITECTURES[net.architecture] is row and net.inputs == inputs and net.preprocessing.clip_len == row.clip_len
         clips = [torch.rand(2, 3 if input == "rgb" else 2, 16, 40, 48) * 2 - 1 for input in inputs]
         pooled = net.forward_head(net.forward_features(*clips), pre_logits=True)
         torch.testing.assert_close(net.classify(pooled), net(*clips))

@@ -39,21 +39,9 @@ ARCHITECTURES = {
 }
 
 
-def architecture_of(net: VideoNetwork) -> Architecture:
-    """The row that a network is of."""
-    return ARCHITECTURES[net.architecture]
-
-
 def list_architectures() -> tuple[str, ...]:
     """The names that `create_model` and `i3d train --architecture` know."""
     return tuple(ARCHITECTURES)
-
-
-def find_architecture(name: str) -> Architecture:
-    """The row of that name; raises ValueError naming those there are."""
-    if name not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture: got {name = }, expected one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
 
 
 def create_model(
@@ -68,7 +56,9 @@ def create_model(
 
     `width` scales the channels of every layer. Raises ValueError for an architecture, or a stream of it, that is not known.
     """
-    row = find_architecture(architecture)
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture: got name = {architecture!r}, expected one of {', '.join(ARCHITECTURES)}")
+    row = ARCHITECTURES[architecture]
     inputs = tuple(stream.split("+"))
     if inputs not in row.networks:
         known = " or ".join("+".join(names) for names in row.networks)
